@@ -1,0 +1,450 @@
+"""What a chip is made of: one frozen, validated description.
+
+What a user chooses are fields; what follows from them are properties. Nothing else in the project
+holds a size. ``hash`` names a configuration in program images, so that an image compiled for
+another chip is refused by the hardware.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, field, fields, frozen, has
+
+__all__ = [
+    "PRESETS", "ChipConfig", "ClusterConfig", "ConfigError", "MemoryContract", "SharedConfig",
+    "TileConfig", "load",
+]  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be built; the message names field, value and what is allowed."""
+
+
+def _between(low: int, high: int):
+    """Validator: a whole number in ``low..high``."""
+
+    def check(instance, attribute, value):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(
+                f"{attribute.name} is {value!r}; it must be a whole number from {low} to {high}"
+            )
+
+    return check
+
+
+@frozen(kw_only=True)
+class TileConfig:
+    """A tile: systolic array, accumulators, activation memories and vector lanes.
+
+    Attributes
+    ----------
+    rows
+        Rows R of the array: elements of a dot product taken in one pass, 2..256.
+    columns
+        Columns C of the array: output channels of a pass, 2..256.
+    lanes
+        Vector lanes L; even (the rotator works on pairs), and divides ``rows`` and ``columns``.
+    acc_rows
+        Accumulator rows of each of the two halves; even.
+    act_banks, act_words
+        Banks of the activation memory, and words (of R bytes) in each.
+    x_words
+        Words (of L INT16) of the residual stream's memory, logits included.
+    rope_words
+        Words (of L cosines and sines) of the rotation tables.
+    row_entries
+        Rows whose statistics can be held at once.
+    """
+
+    rows: int = field(validator=_between(2, 256))
+    columns: int = field(validator=_between(2, 256))
+    lanes: int = field(validator=_between(2, 256))
+    acc_rows: int = field(validator=_between(2, 4096))
+    act_banks: int = field(default=2, validator=_between(1, 8))
+    act_words: int = field(validator=_between(2, 1 << 18))
+    x_words: int = field(validator=_between(2, 1 << 19))
+    rope_words: int = field(validator=_between(2, 1 << 19))
+    row_entries: int = field(validator=_between(2, 1 << 12))
+
+    def __attrs_post_init__(self):
+        if self.lanes % 2:
+            raise ConfigError(f"lanes is {self.lanes}; it must be even: the rotator works on pairs")
+        for name in ("rows", "columns"):
+            if getattr(self, name) % self.lanes:
+                raise ConfigError(
+                    f"lanes is {self.lanes}; it must divide {name}, which is {getattr(self, name)}"
+                )
+        if self.acc_rows % 2:
+            raise ConfigError(
+                f"acc_rows is {self.acc_rows}; it must be even: even and odd rows are two banks"
+            )
+        if self.row_entries < self.acc_rows:
+            raise ConfigError(
+                f"row_entries is {self.row_entries}; it must be at least acc_rows, {self.acc_rows}"
+            )
+
+    @property
+    def sram_bytes(self) -> int:
+        """Bytes of all memories of one tile, check bits apart."""
+        return (
+            2 * self.acc_rows * self.columns * 4
+            + self.act_banks * self.act_words * self.rows
+            + self.x_words * self.lanes * 2
+            + self.rope_words * self.lanes * 4
+        )
+
+
+@frozen(kw_only=True)
+class SharedConfig:
+    """Memories that all tiles of a cluster read together.
+
+    Attributes
+    ----------
+    banks, bank_words
+        Banks of the shared memory, and words (of R bytes) in each. The last bank holds keys and
+        values, the others are the weights' ring.
+    param_words
+        Words (of L x 8 bytes) of the parameters' ring.
+    """
+
+    banks: int = field(default=3, validator=_between(2, 16))
+    bank_words: int = field(validator=_between(2, 1 << 18))
+    param_words: int = field(validator=_between(2, 1 << 18))
+
+
+@frozen(kw_only=True)
+class MemoryContract:
+    """What the memory outside promises one master, and how the master asks.
+
+    A read of n bytes asked for at cycle t is complete by ``t + latency + n / bytes_per_cycle``, if
+    the master asked for no more than that rate on average.
+
+    Attributes
+    ----------
+    data_bytes
+        Width of the AXI4 data bus; a power of two, 4..128.
+    bytes_per_cycle
+        Promised rate; at most ``data_bytes``.
+    latency
+        Promised worst-case latency in cycles, refresh and crossings included.
+    burst_beats
+        Longest burst, 1..256 (4 KB at most).
+    outstanding
+        Reads under way at once; they must cover the latency at the promised rate.
+    """
+
+    data_bytes: int = field(validator=_between(4, 128))
+    bytes_per_cycle: int = field(validator=_between(1, 128))
+    latency: int = field(validator=_between(1, 1 << 16))
+    burst_beats: int = field(default=16, validator=_between(1, 256))
+    outstanding: int = field(default=8, validator=_between(1, 256))
+
+    def __attrs_post_init__(self):
+        if self.data_bytes & (self.data_bytes - 1):
+            raise ConfigError(f"data_bytes is {self.data_bytes}; it must be a power of two")
+        if self.bytes_per_cycle > self.data_bytes:
+            raise ConfigError(
+                f"bytes_per_cycle is {self.bytes_per_cycle}; a bus of {self.data_bytes} bytes "
+                f"carries at most {self.data_bytes}"
+            )
+        if self.burst_beats * self.data_bytes > 4096:
+            raise ConfigError(
+                f"burst_beats is {self.burst_beats}; AXI4 bursts must not cross 4 KB: at most "
+                f"{4096 // self.data_bytes} beats of {self.data_bytes} bytes"
+            )
+        if (
+            self.outstanding * self.burst_beats * self.data_bytes
+            < self.latency * self.bytes_per_cycle
+        ):
+            need = -(-self.latency * self.bytes_per_cycle // (self.burst_beats * self.data_bytes))
+            raise ConfigError(
+                f"outstanding is {self.outstanding}; at {self.bytes_per_cycle} bytes a cycle and "
+                f"{self.latency} cycles of latency at least {need} bursts must be under way"
+            )
+
+
+@frozen(kw_only=True)
+class ClusterConfig:
+    """A compute cluster: N tiles that work in lockstep, their shared memories and sequencer.
+
+    Attributes
+    ----------
+    tiles
+        Number of tiles, 1..16.
+    tile, shared, memory
+        Its parts.
+    program_words
+        Operations that the program memory holds.
+    queue
+        Operations that wait for their start cycle, for each engine.
+    ecc
+        Whether SRAM words carry a SECDED code and are scrubbed.
+    """
+
+    tiles: int = field(validator=_between(1, 16))
+    tile: TileConfig
+    shared: SharedConfig
+    memory: MemoryContract
+    program_words: int = field(validator=_between(16, 1 << 16))
+    queue: int = field(default=4, validator=_between(2, 16))
+    ecc: bool = field(default=True)
+
+    def __attrs_post_init__(self):
+        if not isinstance(self.ecc, bool):
+            raise ConfigError(f"ecc is {self.ecc!r}; it must be true or false")
+        if self.shared.bank_words < self.tile.columns:
+            raise ConfigError(
+                f"shared.bank_words is {self.shared.bank_words}; one pass needs a word for each of "
+                f"the {self.tile.columns} columns of the array"
+            )
+        if self.tile.act_words < self.tile.acc_rows:
+            raise ConfigError(
+                f"tile.act_words is {self.tile.act_words}; one pass reads a word for each of the "
+                f"{self.tile.acc_rows} accumulator rows"
+            )
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiplications that all tiles together complete in a cycle."""
+        return self.tiles * self.tile.rows * self.tile.columns
+
+    @property
+    def sram_bytes(self) -> int:
+        """Bytes of all memories, check bits and program apart."""
+        return (
+            self.tiles * self.tile.sram_bytes
+            + self.shared.banks * self.shared.bank_words * self.tile.rows
+            + self.shared.param_words * self.tile.lanes * 8
+        )
+
+    @property
+    def hash(self) -> int:
+        """32 bits that tell this cluster from others; program images carry it."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+@frozen(kw_only=True)
+class ChipConfig:
+    """A whole chip.
+
+    Attributes
+    ----------
+    name
+        Name of the preset or file.
+    clock_mhz
+        Target frequency, which turns cycles into time.
+    encoder
+        Cluster of the encoder.
+    predictor
+        Cluster of the predictor; none on chips that only encode.
+    """
+
+    name: str
+    clock_mhz: int = field(validator=_between(1, 4000))
+    encoder: ClusterConfig
+    predictor: ClusterConfig | None = None
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal name of everything but the name."""
+        table = asdict(self)
+        del table["name"]
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
+
+
+#: Every configuration that ships. Reasons for the sizes stand beside them.
+PRESETS: dict[str, ChipConfig] = {
+    # Seconds in simulation. The weights' ring holds two of the nano model's longest blocks (768 x 8
+    # bytes), far less than the model: streaming is exercised.
+    "nano": ChipConfig(
+        name="nano",
+        clock_mhz=100,
+        encoder=ClusterConfig(
+            tiles=2,
+            tile=TileConfig(
+                rows=8,
+                columns=8,
+                lanes=8,
+                acc_rows=32,
+                act_words=1024,
+                x_words=256,
+                rope_words=32,
+                row_entries=64,
+            ),
+            shared=SharedConfig(banks=3, bank_words=1024, param_words=256),
+            memory=MemoryContract(data_bytes=16, bytes_per_cycle=8, latency=64),
+            program_words=1024,
+        ),
+        predictor=ClusterConfig(
+            tiles=4,
+            tile=TileConfig(
+                rows=4,
+                columns=4,
+                lanes=4,
+                acc_rows=32,
+                act_words=2048,
+                x_words=1024,
+                rope_words=256,
+                row_entries=64,
+            ),
+            shared=SharedConfig(banks=3, bank_words=1024, param_words=512),
+            memory=MemoryContract(data_bytes=16, bytes_per_cycle=4, latency=64),
+            program_words=2048,
+        ),
+    ),
+    # 144 of 156 multipliers in the array, the rest in the lanes: see the issue of the open flow.
+    "ecp5": ChipConfig(
+        name="ecp5",
+        clock_mhz=80,
+        encoder=ClusterConfig(
+            tiles=1,
+            tile=TileConfig(
+                rows=12,
+                columns=10,
+                lanes=2,
+                acc_rows=64,
+                act_words=2048,
+                x_words=2048,
+                rope_words=512,
+                row_entries=64,
+            ),
+            shared=SharedConfig(banks=3, bank_words=1024, param_words=1024),
+            memory=MemoryContract(data_bytes=16, bytes_per_cycle=8, latency=96),
+            program_words=2048,
+            ecc=False,
+        ),
+    ),
+    # The article's chip: 8 tiles of 128 x 128 and 4 of 64 x 64 at 1.5 GHz. A tile's accumulators
+    # are its 256 KB; activations of six cameras (192 rows a tile) live in its slice of the shared
+    # 32-64 MB, so that no operand is copied into a window before it is used.
+    "jepa-r": ChipConfig(
+        name="jepa-r",
+        clock_mhz=1500,
+        encoder=ClusterConfig(
+            tiles=8,
+            tile=TileConfig(
+                rows=128,
+                columns=128,
+                lanes=64,
+                acc_rows=192,
+                act_words=16384,
+                x_words=8192,
+                rope_words=64,
+                row_entries=512,
+            ),
+            shared=SharedConfig(banks=3, bank_words=16384, param_words=2048),
+            memory=MemoryContract(
+                data_bytes=128, bytes_per_cycle=128, latency=600, burst_beats=32, outstanding=32
+            ),
+            program_words=4096,
+        ),
+        predictor=ClusterConfig(
+            tiles=4,
+            tile=TileConfig(
+                rows=64,
+                columns=64,
+                lanes=32,
+                acc_rows=320,
+                act_words=65536,
+                x_words=16384,
+                rope_words=8192,
+                row_entries=512,
+            ),
+            shared=SharedConfig(banks=3, bank_words=16384, param_words=4096),
+            memory=MemoryContract(
+                data_bytes=128, bytes_per_cycle=64, latency=600, burst_beats=32, outstanding=32
+            ),
+            program_words=4096,
+        ),
+    ),
+}
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> ChipConfig:
+    """Read a preset, or a TOML file of the same fields, and change single fields of it.
+
+    A file may name a preset as its ``base``; what it leaves out is as there (default ``nano``).
+
+    Parameters
+    ----------
+    name
+        Name of a preset, or path of a file that ends in ``.toml``.
+    overrides
+        Changes such as ``encoder.tile.rows=16``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset, file or field, or a value is not allowed.
+    """
+    if name in PRESETS:
+        config = PRESETS[name]
+    elif name.endswith(".toml"):
+        config = _load_file(Path(name))
+    else:
+        known = ", ".join(PRESETS)
+        raise ConfigError(f"there is no preset {name!r}; there are {known}, or a file FILE.toml")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override!r} is not of the form KEY=VALUE")
+        config = _change(config, key.split("."), _parse(value), key)
+    return config
+
+
+def _load_file(path: Path) -> ChipConfig:
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+    base = table.pop("base", "nano")
+    if base not in PRESETS:
+        raise ConfigError(f"{path}: base is {base!r}; it must be one of {', '.join(PRESETS)}")
+    config = evolve(PRESETS[base], name=table.pop("name", path.stem))
+    return _merge(config, table, "")
+
+
+def _merge(config: Any, table: dict[str, Any], prefix: str) -> Any:
+    """Apply a nested table at once, since fields are only valid together."""
+    known = {f.name for f in fields(type(config))}
+    changes = {}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(_unknown(prefix + key, known))
+        old = getattr(config, key)
+        nested = has(type(old))
+        if nested != isinstance(value, dict):
+            raise ConfigError(
+                f"{prefix}{key} is {value!r}; it must be " + ("a table" if nested else "a value")
+            )
+        changes[key] = _merge(old, value, f"{prefix}{key}.") if nested else value
+    return evolve(config, **changes)
+
+
+def _change(config: Any, path: list[str], value: Any, whole: str) -> Any:
+    known = {f.name for f in fields(type(config))}
+    if path[0] not in known:
+        raise ConfigError(_unknown(whole, known))
+    old = getattr(config, path[0])
+    if has(type(old)) != (len(path) > 1):
+        raise ConfigError(
+            f"--set {whole}: it names " + ("a group of fields" if has(type(old)) else "no group")
+        )
+    return evolve(config, **{path[0]: _change(old, path[1:], value, whole) if path[1:] else value})
+
+
+def _unknown(key: str, known: set[str]) -> str:
+    return f"there is no field {key}; there are {', '.join(sorted(known))}"
+
+
+def _parse(text: str) -> Any:
+    """Value of an override: TOML where it is such, else a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
