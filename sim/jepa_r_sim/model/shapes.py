@@ -1,0 +1,188 @@
+"""Shapes of the models: what the compiler, the roofline and the quantiser need to know of one."""
+
+from attrs import Attribute, field, frozen
+
+__all__ = ["MODELS", "ModelConfig", "PredictorConfig", "rotary_dims"]
+
+#: Widest row whose moments the row unit can take.
+MAX_WIDTH = 8191
+#: Most INT8 products that an INT32 accumulator holds: ``K * 128 * 128 < 2**31``.
+MAX_K = (1 << 17) - 1
+
+
+def rotary_dims(head_dim: int) -> int:
+    """Dims rotated per axis: ``2 * floor(floor(head_dim / 3) / 2)``; what is left passes through."""
+    return 2 * (head_dim // 3 // 2)
+
+
+def _count(low: int, high: int):
+    def check(instance: object, attribute: "Attribute[int]", value: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(
+                f"{attribute.name} {value!r} is not allowed: an integer from {low} to {high}"
+            )
+
+    return check
+
+
+def _check_heads(width: int, heads: int, head_dim: int, rotary: bool) -> None:
+    if head_dim % 2 or (rotary and head_dim < 6):
+        raise ValueError(
+            f"head_dim {head_dim} cannot be split by the rotator: an even number"
+            f"{', at least 6 (two dims for each of three axes)' if rotary else ''}"
+        )
+    if heads * head_dim != width:
+        raise ValueError(
+            f"width {width} is not heads * head_dim = {heads} * {head_dim} = {heads * head_dim}"
+        )
+
+
+@frozen(kw_only=True)
+class PredictorConfig:
+    """Shape of an action-conditioned predictor.
+
+    Attributes
+    ----------
+    width, heads, head_dim, depth, mlp
+        As of :class:`ModelConfig`.
+    steps
+        Most steps of one rollout; every step adds the patches, an action and a state token.
+
+    Raises
+    ------
+    ValueError
+        If a field is outside its range, or the heads do not fill the width.
+    """
+
+    width: int = field(validator=_count(1, MAX_WIDTH))
+    heads: int = field(validator=_count(1, 1024))
+    head_dim: int = field(validator=_count(2, 1024))
+    depth: int = field(validator=_count(1, 1024))
+    mlp: int = field(validator=_count(1, MAX_K))
+    steps: int = field(validator=_count(1, 64))
+
+    def __attrs_post_init__(self) -> None:
+        _check_heads(self.width, self.heads, self.head_dim, True)
+
+
+@frozen(kw_only=True)
+class ModelConfig:
+    """Shape of an encoder, and of the predictor that reads its latents.
+
+    Attributes
+    ----------
+    image, patch
+        Side of the square input and of its square patches, in pixels.
+    width, heads, head_dim, depth, mlp
+        Channels of the residual stream, attention heads, channels of a head, blocks, hidden channels.
+    channels, tubelet
+        Colours of a pixel; frames of the patch kernel (a single frame is shown in all of them).
+    class_token, absolute_positions, rotary
+        V-JEPA 2 has rotary positions only; DINOv2 has a class token and absolute positions.
+    eps, latent_eps
+        Floors of the affine norms and of the last, affine-free one.
+    predictor
+        Shape of the predictor, if the model has one.
+
+    Raises
+    ------
+    ValueError
+        If a field is outside its range, the image is not whole patches, the heads do not fill the
+        width, or the rotator cannot split a head.
+    """
+
+    image: int = field(validator=_count(1, 4096))
+    patch: int = field(validator=_count(1, 64))
+    width: int = field(validator=_count(1, MAX_WIDTH))
+    heads: int = field(validator=_count(1, 1024))
+    head_dim: int = field(validator=_count(2, 1024))
+    depth: int = field(validator=_count(1, 1024))
+    mlp: int = field(validator=_count(1, MAX_K))
+    channels: int = field(default=3, validator=_count(1, 4))
+    tubelet: int = field(default=2, validator=_count(1, 16))
+    class_token: bool = False
+    absolute_positions: bool = False
+    rotary: bool = True
+    eps: float = 1e-6
+    latent_eps: float = 1e-5
+    predictor: PredictorConfig | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.image % self.patch:
+            raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
+        for name in ("eps", "latent_eps"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not between 0 and 1")
+        if self.class_token and not self.absolute_positions:
+            raise ValueError(
+                "class_token True needs absolute_positions True: "
+                "the token enters through the table of positions"
+            )
+        _check_heads(self.width, self.heads, self.head_dim, self.rotary)
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Rows of the residual stream: patches in raster order, after the class token if any."""
+        return self.grid**2 + self.class_token
+
+    @property
+    def patch_features(self) -> int:
+        """Columns of the input, ``channels * patch**2``: a still frame adds the kernel's frames up."""
+        return self.channels * self.patch**2
+
+    @property
+    def rotary_dims(self) -> int:
+        """Dims of a head rotated for each of the three axes (0 without rotary positions)."""
+        return rotary_dims(self.head_dim) if self.rotary else 0
+
+    @property
+    def block_macs(self) -> int:
+        """Multiplications of one block."""
+        linear = self.width * (4 * self.width + 2 * self.mlp)
+        return self.tokens * (linear + 2 * self.tokens * self.width)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one encoded frame, the kernel's frames added up."""
+        patches = self.tokens * self.patch_features * self.width
+        return patches + self.depth * self.block_macs
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of the encoder, as published (every frame of the kernel counted)."""
+        block = self.width * (4 * self.width + 2 * self.mlp) + 9 * self.width + self.mlp
+        patch = self.width * (self.patch_features * self.tubelet + 1)
+        positions = self.tokens * self.width if self.absolute_positions else 0
+        return (
+            patch + positions + self.class_token * self.width + self.depth * block + 2 * self.width
+        )
+
+
+#: Models by name. ``nano`` keeps every quirk of ``vitg-ac`` at a size that simulates in seconds.
+MODELS = {
+    "nano": ModelConfig(
+        image=64,
+        patch=16,
+        width=48,
+        heads=3,
+        head_dim=16,
+        depth=2,
+        mlp=209,
+        predictor=PredictorConfig(width=32, heads=2, head_dim=16, depth=2, mlp=128, steps=3),
+    ),
+    "vitg-ac": ModelConfig(
+        image=256,
+        patch=16,
+        width=1408,
+        heads=22,
+        head_dim=64,
+        depth=40,
+        mlp=6144,
+        predictor=PredictorConfig(width=1024, heads=16, head_dim=64, depth=24, mlp=4096, steps=16),
+    ),
+}
