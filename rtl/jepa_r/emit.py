@@ -41,9 +41,13 @@ def emit_verilog(top: wiring.Component, *, name: str, into: Path) -> Emitted:
     while pending:
         module, component = pending.popitem()
         platform = VerilogPlatform(component)
-        text = verilog.convert(
-            component, name=module, platform=platform, emit_src=False, strip_internal_attrs=True
-        )
+        # Memories come from a template: Amaranth would write an initial value for every row.
+        if hasattr(component, "verilog"):
+            text = component.verilog(module)
+        else:
+            text = verilog.convert(
+                component, name=module, platform=platform, emit_src=False, strip_internal_attrs=True
+            )
         # Plain submodules are emitted as `top.sub`; a macro's own must not collide with another's.
         files[module] = into / f"{module}.v"
         files[module].write_text(_strip_banner(text))

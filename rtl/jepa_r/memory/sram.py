@@ -1,0 +1,307 @@
+"""On-chip memory: one read port, one write port, and a code on every word if wanted."""
+
+from amaranth import *
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..platform import Macro
+from .secded import SecdedDecoder, SecdedEncoder, check_bits
+
+__all__ = ["Sram", "SramArray"]
+
+
+class SramArray(Macro):
+    """The bits of a memory and nothing else: what a technology's SRAM macro replaces.
+
+    It is emitted from a template: the Verilog has no line per row, and no initial contents, which
+    no SRAM has. A read is complete one cycle after its address. A read of the row that is written
+    in the same cycle returns the old contents.
+
+    Parameters
+    ----------
+    width : :class:`int`, positive
+        Bits of a row.
+    depth : :class:`int`, at least 2
+        Rows.
+    segments : :class:`int`, divides ``width``
+        Parts of a row that can be written alone.
+
+    Members
+    -------
+    r_en, r_addr : ``In(1)``, ``In(range(depth))``
+        Read a row.
+    r_data : ``Out(width)``
+        The row, one cycle later; it stays until the next read.
+    w_en, w_addr, w_data : ``In(segments)``, ``In(range(depth))``, ``In(width)``
+        Write the segments of a row whose bit of ``w_en`` is set, segment 0 the lowest bits.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If ``depth`` is below 2 or ``segments`` does not divide ``width``.
+    """
+
+    def __init__(self, *, width, depth, segments=1):
+        _check_size(width, depth, segments)
+        self._width = width
+        self._depth = depth
+        self._segments = segments
+        super().__init__(
+            {
+                "r_en": In(1),
+                "r_addr": In(range(depth)),
+                "r_data": Out(width),
+                "w_en": In(segments),
+                "w_addr": In(range(depth)),
+                "w_data": In(width),
+            },
+            macro_name=f"sram_array_{width}x{depth}"
+            + (f"_{segments}segments" if segments > 1 else ""),
+        )
+
+    def build(self, platform):
+        m = Module()
+        m.submodules.rows = rows = Memory(shape=self._width, depth=self._depth, init=[])
+        read = rows.read_port()
+        write = rows.write_port(granularity=self._width // self._segments)
+        m.d.comb += [
+            read.en.eq(self.r_en),
+            read.addr.eq(self.r_addr),
+            self.r_data.eq(read.data),
+            write.en.eq(self.w_en),
+            write.addr.eq(self.w_addr),
+            write.data.eq(self.w_data),
+        ]
+        return m
+
+    def verilog(self, name):
+        """Verilog of the module, called ``name``, instead of what Amaranth would emit."""
+        return _TEMPLATE.format(
+            name=name,
+            bits=self._width - 1,
+            rows=self._depth - 1,
+            address=ceil_log2(self._depth) - 1,
+            segments=self._segments,
+            enables=self._segments - 1,
+            part=self._width // self._segments,
+        )
+
+
+# `rst` belongs to every macro's interface; an array of bits has no use for it.
+_TEMPLATE = """\
+module {name}(clk, rst, r_en, r_addr, r_data, w_en, w_addr, w_data);
+  input clk;
+  input rst;
+  input r_en;
+  input [{address}:0] r_addr;
+  output reg [{bits}:0] r_data;
+  input [{enables}:0] w_en;
+  input [{address}:0] w_addr;
+  input [{bits}:0] w_data;
+  reg [{bits}:0] mem [0:{rows}];
+  integer segment;
+  wire unused_rst = rst;
+  always @(posedge clk) begin
+    for (segment = 0; segment < {segments}; segment = segment + 1)
+      if (w_en[segment])
+        mem[w_addr][segment * {part} +: {part}] <= w_data[segment * {part} +: {part}];
+    if (r_en)
+      r_data <= mem[r_addr];
+  end
+endmodule
+"""
+
+
+class Sram(Macro):
+    """Memory with one read port and one write port.
+
+    A read's data come :attr:`READ_LATENCY` = 2 cycles after its address, with and without code; a
+    read and a write can start in every cycle. A read sees every write that started before it; a
+    read that starts together with a write of its row returns the old word.
+
+    With ``ecc``, every segment has a SECDED code of its own (:mod:`jepa_r.memory.secded`). Reads
+    are corrected on the way out, and rows are read one after another in cycles in which neither
+    port is used; a row with a wrong bit is written back corrected, in the next such cycle. One
+    sweep takes two cycles a row, of which one must be idle, and one more idle for each correction. Rows that were never written hold no code word:
+    what scrubbing makes of them has no meaning, and reading them may report an error.
+
+    Parameters
+    ----------
+    width : :class:`int`, positive
+        Bits of a word.
+    depth : :class:`int`, at least 2
+        Words.
+    segments : :class:`int`, divides ``width``
+        Parts of a word that can be written alone.
+    ecc : :class:`bool`
+        Whether words carry a code.
+
+    Members
+    -------
+    r_en, r_addr : ``In(1)``, ``In(range(depth))``
+        Read a word.
+    r_data : ``Out(width)``
+        The word, two cycles later; it stays until the next read.
+    w_en, w_addr, w_data : ``In(segments)``, ``In(range(depth))``, ``In(width)``
+        Write the segments of a word whose bit of ``w_en`` is set, segment 0 the lowest bits.
+    inject : ``In(2)``
+        Test: bits 0 and 1 of the code of every segment being written are inverted where set.
+    corrected : ``Out(1)``
+        Pulse, with ``r_data``: some segment of it had one wrong bit, which is corrected.
+    uncorrectable : ``Out(1)``
+        Pulse, with ``r_data``: some segment of it is wrong and cannot be corrected.
+    scrubbed : ``Out(1)``
+        Pulse: an idle slot was used to write back a corrected row.
+
+    Without ``ecc``, ``inject`` does nothing and the last three are zero.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If ``depth`` is below 2 or ``segments`` does not divide ``width``.
+    """
+
+    #: Cycles from ``r_en`` to ``r_data``.
+    READ_LATENCY = 2
+
+    def __init__(self, *, width, depth, segments=1, ecc=False):
+        _check_size(width, depth, segments)
+        self._width = width
+        self._depth = depth
+        self._segments = segments
+        self._ecc = ecc
+        super().__init__(
+            {
+                "r_en": In(1),
+                "r_addr": In(range(depth)),
+                "r_data": Out(width),
+                "w_en": In(segments),
+                "w_addr": In(range(depth)),
+                "w_data": In(width),
+                "inject": In(2),
+                "corrected": Out(1),
+                "uncorrectable": Out(1),
+                "scrubbed": Out(1),
+            },
+            macro_name=f"sram_{width}x{depth}"
+            + (f"_{segments}segments" if segments > 1 else "")
+            + ("_ecc" if ecc else ""),
+        )
+
+    @property
+    def depth(self):
+        return self._depth
+
+    @property
+    def width(self):
+        return self._width
+
+    @property
+    def code_width(self):
+        """Bits of a row of the array, check bits included."""
+        part = self._width // self._segments
+        return self._segments * (part + (check_bits(part) if self._ecc else 0))
+
+    def build(self, platform):
+        m = Module()
+
+        m.submodules.array = array = SramArray(
+            width=self.code_width, depth=self._depth, segments=self._segments
+        )
+        m.d.comb += [
+            array.r_en.eq(self.r_en),
+            array.r_addr.eq(self.r_addr),
+            array.w_en.eq(self.w_en),
+            array.w_addr.eq(self.w_addr),
+        ]
+        if self._ecc:
+            self._add_code(m, array)
+        else:
+            arrives = Signal()
+            m.d.sync += arrives.eq(self.r_en)
+            m.d.comb += array.w_data.eq(self.w_data)
+            with m.If(arrives):
+                m.d.sync += self.r_data.eq(array.r_data)
+
+        return m
+
+    def _add_code(self, m, array):
+        """Encode what is written, decode what is read, and scrub between."""
+        part = self._width // self._segments
+        code_part = self.code_width // self._segments
+
+        # Cycle 1 of a read: the row is decoded, for the reader or for the scrubber.
+        word = Signal(self._width)
+        right = Signal(self._segments)
+        wrong = Signal(self._segments)
+        encoders = []
+        for n in range(self._segments):
+            m.submodules[f"encoder_{n}"] = encoder = SecdedEncoder(width=part)
+            m.submodules[f"decoder_{n}"] = decoder = SecdedDecoder(width=part)
+            encoders.append(encoder)
+            m.d.comb += [
+                decoder.code.eq(array.r_data.word_select(n, code_part)),
+                word.word_select(n, part).eq(decoder.data),
+                right[n].eq(decoder.corrected),
+                wrong[n].eq(decoder.uncorrectable),
+            ]
+
+        reading = Signal()
+        m.d.sync += [
+            reading.eq(self.r_en),
+            self.corrected.eq(reading & right.any()),
+            self.uncorrectable.eq(reading & wrong.any()),
+        ]
+        with m.If(reading):
+            m.d.sync += self.r_data.eq(word)
+
+        idle = Signal()
+        row = Signal(range(self._depth))
+        fixed = Signal(self._width, reset_less=True)
+        segments = Signal(self._segments, reset_less=True)
+        write_back = Signal()
+        following = Mux(row == self._depth - 1, 0, row + 1)
+        m.d.comb += idle.eq(~self.r_en & ~self.w_en.any())
+
+        # A row written after it was read is newer than what the scrubber holds.
+        stale = Signal()
+        with m.If(self.w_en.any() & (self.w_addr == row)):
+            m.d.sync += stale.eq(1)
+
+        with m.FSM(name="scrub"):
+            with m.State("READ"):
+                with m.If(idle):
+                    m.d.comb += [array.r_en.eq(1), array.r_addr.eq(row)]
+                    m.d.sync += stale.eq(0)
+                    m.next = "DECODE"
+            with m.State("DECODE"):
+                m.d.sync += [fixed.eq(word), segments.eq(right)]
+                with m.If(right.any()):
+                    m.next = "WRITE"
+                with m.Else():
+                    m.d.sync += row.eq(following)
+                    m.next = "READ"
+            with m.State("WRITE"):
+                with m.If(idle):
+                    m.d.comb += write_back.eq(~stale)
+                    m.d.sync += row.eq(following)
+                    m.next = "READ"
+        with m.If(write_back):
+            m.d.comb += [array.w_en.eq(segments), array.w_addr.eq(row)]
+        m.d.comb += self.scrubbed.eq(write_back)
+
+        for n, encoder in enumerate(encoders):
+            m.d.comb += encoder.data.eq(
+                Mux(write_back, fixed.word_select(n, part), self.w_data.word_select(n, part))
+            )
+            m.d.comb += array.w_data.word_select(n, code_part).eq(
+                encoder.code ^ Mux(write_back, 0, self.inject)
+            )
+
+
+def _check_size(width, depth, segments):
+    if depth < 2:
+        raise ValueError(f"depth is {depth}; a memory has at least two rows")
+    if segments < 1 or width < 1 or width % segments:
+        raise ValueError(f"segments is {segments}; it must divide width, which is {width}")
