@@ -76,9 +76,9 @@ def layer_norm(x: Float, eps: float) -> Float:
 def rotary_tables(config: ModelConfig, time: int = 0) -> tuple[Float, Float]:
     """Cosines and signed sines ``[tokens, head_dim]`` of the rotary positions, FP64.
 
-    With ``a`` dims for each of time, row and column, dim ``d`` of an axis turns by the position times
-    ``10000**(-(d mod a/2) / (a/2))``. Both members of a pair ``(2j, 2j + 1)`` so have different
-    angles: the released weights were trained with tables that are tiled, not interleaved. The sine
+    With ``a`` dims for each of time, row and column, dim ``d`` of an axis turns by the position
+    times ``10000**(-(d mod a/2) / (a/2))``. So both members of a pair ``(2j, 2j + 1)`` have their
+    own angles: the released weights were trained with tables that are tiled, not interleaved. The sine
     of an even dim is negative, so that ``rotate`` adds. Dims past ``3a`` pass through.
     """
     cos = np.ones((config.tokens, config.head_dim))
@@ -134,10 +134,16 @@ def encode(
     dtype: npt.DTypeLike = np.float64,
     observe: Callable[[str, Float], None] = lambda name, value: None,
 ) -> Encoding:
-    """Encode INT8 patches ``[tokens, features]`` of one frame.
+    """Encode one frame.
 
     Parameters
     ----------
+    weights
+        The model.
+    patches
+        INT8 ``[tokens, features]``.
+    dtype
+        Of the arithmetic: FP64 or FP32.
     observe
         Called with the name and the value of every intermediate, named as in the integer path.
     """

@@ -11,7 +11,7 @@ MAX_K = (1 << 17) - 1
 
 
 def rotary_dims(head_dim: int) -> int:
-    """Dims rotated per axis: ``2 * floor(floor(head_dim / 3) / 2)``; what is left passes through."""
+    """Dims rotated per axis, ``2 * floor(floor(head_dim / 3) / 2)``; the rest passes through."""
     return 2 * (head_dim // 3 // 2)
 
 
@@ -74,7 +74,7 @@ class ModelConfig:
     image, patch
         Side of the square input and of its square patches, in pixels.
     width, heads, head_dim, depth, mlp
-        Channels of the residual stream, attention heads, channels of a head, blocks, hidden channels.
+        Channels of the residual stream, heads, channels of a head, blocks, hidden channels.
     channels, tubelet
         Colours of a pixel; frames of the patch kernel (a single frame is shown in all of them).
     class_token, absolute_positions, rotary
@@ -132,7 +132,7 @@ class ModelConfig:
 
     @property
     def patch_features(self) -> int:
-        """Columns of the input, ``channels * patch**2``: a still frame adds the kernel's frames up."""
+        """Columns of the input: a still frame adds the kernel's frames up."""
         return self.channels * self.patch**2
 
     @property

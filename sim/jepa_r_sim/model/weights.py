@@ -144,6 +144,8 @@ def load_weights(path: str | Path, config: ModelConfig | None = None) -> Encoder
 
     Parameters
     ----------
+    path
+        The file.
     config
         The model; needed if the file was not written by :func:`save_weights`.
 
@@ -157,7 +159,7 @@ def load_weights(path: str | Path, config: ModelConfig | None = None) -> Encoder
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            names = [name for name in file.keys() if not name.startswith("predictor.")]  # noqa: SIM118
+            names = [name for name in file.keys() if not name.startswith("predictor.")]
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in names}
     except OSError as error:
         raise WeightsError(

@@ -1,0 +1,512 @@
+"""From floating-point weights to a quantised encoder, by calibration on photographs.
+
+Everything static: scales, clipping and smoothing are searched once, over the rows that calibration
+frames leave at the input of every matrix product, for the least squared error behind the product.
+What a channel needs beyond one scale is folded where the hardware has a value for each channel:
+
+- LayerNorm's gain and offset take a smoothing factor and a centre for each channel, which the next
+  weights and biases undo;
+- query and key take a factor for each pair of dims (both members, since the rotator mixes them) and
+  a scale for each head, which the logits' multiplier undoes;
+- a channel of V has the scale of its weights, which are chosen coarser where V would not fit;
+- GELU's table has a zero point on either side, undone in the biases around it.
+
+Once a half of a block is quantised, the mean error it leaves in the residual stream is taken out of
+its last bias.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from attrs import frozen
+
+from ..golden.rows import NormProfile
+from . import integer
+from .encoder import MEAN, STD, encode, gelu, rotary_tables
+from .preprocess import open_photograph, patches_of
+from .quantised import (
+    Column,
+    Linear,
+    Logits,
+    Norm,
+    QuantisedEncoder,
+    QuantisedLayer,
+    Rope,
+    Value,
+    multiplier,
+)
+from .shapes import ModelConfig
+from .weights import CLASS_TOKEN, PATCH, POSITIONS, EncoderWeights
+
+__all__ = ["QuantisedEncoder", "calibration_patches", "quantise"]
+
+Float = npt.NDArray[np.floating]
+
+#: Fractional bits of the rotator's tables.
+ROTARY_BITS = 14
+#: Bits that query and key carry below the INT8 they are rotated to.
+ROTARY_GUARD = 6
+#: How much of INT16 the largest calibrated value of the residual stream takes.
+HEADROOM = 1.5
+#: Most rows over which one product's settings are searched.
+SEARCH_ROWS = 1024
+#: The multiplier of a constant second stage: a power of two leaves the value alone.
+UNIT = 1 << 12
+
+
+def calibration_patches(
+    config: ModelConfig, *, frames: int = 16, seed: int = 0
+) -> list[npt.NDArray[np.int8]]:
+    """Frames to calibrate on: squares of many sizes and places of the default photograph."""
+    random = np.random.default_rng(seed)
+    picture = open_photograph()
+    found = []
+    for _ in range(frames):
+        side = int(min(picture.size) * random.uniform(0.3, 1.0))
+        left, top = (int(random.integers(0, extent - side + 1)) for extent in picture.size)
+        crop = picture.resize((config.image,) * 2, box=(left, top, left + side, top + side))
+        pixels = np.asarray(crop, np.uint8).transpose(2, 0, 1)
+        found.append(patches_of(pixels[:, :, :: random.choice([-1, 1])], config))
+    return found
+
+
+@frozen(eq=False)
+class _Site:
+    """How the INT8 input of a product is made: ``(x - centre) / (smooth * lsb)``."""
+
+    centre: Float
+    smooth: Float
+    lsb: float
+
+    def quantised(self, x: Float) -> Float:
+        return np.clip(np.rint((x - self.centre) / (self.smooth * self.lsb)), -128, 127)
+
+
+@frozen(eq=False)
+class _Rounded:
+    """INT8 weights of a product with the scale of each output channel."""
+
+    weight: npt.NDArray[np.int8]
+    lsb: Float
+
+
+def _round_weight(weight: Float, energy: Float) -> _Rounded:
+    """Clip each output channel where its error, weighted by the inputs' energy, is least."""
+    top = np.maximum(np.abs(weight).max(1), 1e-12)
+    best, scale = np.full(len(weight), np.inf), top / 127
+    for ratio in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6):
+        lsb = ratio * top / 127
+        error = weight - lsb[:, None] * np.clip(np.rint(weight / lsb[:, None]), -127, 127)
+        loss = (error * error) @ energy
+        scale = np.where(loss < best, lsb, scale)
+        best = np.minimum(loss, best)
+    return _Rounded(_int8(weight / scale[:, None]), scale)
+
+
+def _int8(x: Float) -> npt.NDArray[np.int8]:
+    return np.clip(np.rint(x), -127, 127).astype(np.int8)
+
+
+def _search_site(x: Float, weight: Float) -> tuple[_Site, _Rounded]:
+    """Centre, smoothing and clipping of a product's input that leave the least error behind it."""
+    x = x[:: -(-len(x) // SEARCH_ROWS)]
+    low, high = x.min(0), x.max(0)
+    centre = (low + high) / 2
+    reach = np.maximum((high - low) / 2, 1e-6)
+    pull = np.maximum(np.abs(weight).max(0), 1e-6)
+    wanted = (x - centre) @ weight.T
+    # Products whose results are large would otherwise hide the others.
+    importance = 1 / np.maximum(wanted.var(0), 1e-12)
+    best: tuple[float, _Site, _Rounded] | None = None
+    for alpha in (0.0, 0.35, 0.5, 0.65, 0.8, 1.0):
+        smooth = reach**alpha / pull ** (1 - alpha) if alpha else np.ones_like(reach)
+        smooth = smooth / np.exp(np.log(smooth).mean())
+        top = (reach / smooth).max()
+        for ratio in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
+            site = _Site(centre, smooth, ratio * top / 127)
+            z = site.quantised(x)
+            rounded = _round_weight(weight * smooth, (z * z).mean(0))
+            error = (z * site.lsb) @ (rounded.weight * rounded.lsb[:, None]).T - wanted
+            loss = float(((error * error).mean(0) * importance).mean())
+            if best is None or loss < best[0]:
+                best = loss, site, rounded
+    assert best is not None
+    return best[1], best[2]
+
+
+def _linear(
+    rounded: _Rounded, bias: Float, *, source: float, result: npt.ArrayLike, zero: int = 0
+) -> Linear:
+    """Hardware form of a product whose input counts ``source`` from ``zero``."""
+    unit = source * rounded.lsb
+    add = np.rint(bias / unit) - zero * rounded.weight.astype(np.int64).sum(1)
+    if np.abs(add).max() >= 2**30:
+        raise ValueError(f"bias of {np.abs(add).max()} accumulator units; at most {2**30} fit")
+    mul, shift = multiplier(unit / np.asarray(result))
+    return Linear(weight=rounded.weight, add=add.astype(np.int32), mul=mul, shift=shift)
+
+
+def _column(gain: Float, offset: Float, fraction: int) -> tuple[Float, Float, int]:
+    """INT16 and INT32 of ``y * 2**-fraction * gain + offset``, and the shift behind them."""
+    per_unit = np.abs(gain) * 2.0**-fraction
+    room = min(32767 / max(per_unit.max(), 1e-12), 2.0**30 / max(np.abs(offset).max(), 1e-12))
+    shift = int(np.clip(np.floor(np.log2(room)), 0, 40))
+    mul = np.clip(np.rint(gain * 2.0 ** (shift - fraction)), -32768, 32767)
+    add = np.clip(np.rint(offset * 2.0**shift), -(2**30), 2**30)
+    return mul.astype(np.int16), add.astype(np.int32), shift
+
+
+def _norm(profile: NormProfile, gain: Float, offset: Float, *, bits: int = 8) -> Norm:
+    mul, add, shift = _column(gain, offset, profile.fraction)
+    return Norm(profile=profile, gain=mul, add=add, shift2=shift, bits=bits)
+
+
+def _search_heads(
+    query: Float, key: Float, unrotated: Float, frames: int
+) -> tuple[Float, Float, Float, Float]:
+    """Factors for each pair of dims and scales for each head, of query and of key.
+
+    ``query``, ``key`` are rotated, ``[frames, heads, tokens, head_dim]``. A query is multiplied by
+    the first result, a key divided by it; the next are their scales after that.
+    """
+
+    def reach(x: Float) -> Float:
+        pairs = np.abs(x).max((0, 2))
+        return np.maximum(pairs.reshape(len(pairs), -1, 2).max(2), 1e-6).repeat(2, 1)
+
+    factor = np.sqrt(reach(key) / reach(query))
+    query, key = query * factor[:, None], key / factor[:, None]
+    reached = np.stack([np.abs(query).max((0, 2, 3)), np.abs(key).max((0, 2, 3))])
+    # INT16 before the rotation holds 2**(15 - guard) units of the INT8 after it.
+    floor = (
+        np.stack([
+            np.abs(unrotated[:, 0] * factor[:, None]).max((0, 2, 3)),
+            np.abs(unrotated[:, 1] / factor[:, None]).max((0, 2, 3)),
+        ])
+        * 1.25
+        / 2.0 ** (15 - ROTARY_GUARD)
+    )
+    step = -(-len(query) // 4)
+    query, key = query[::step], key[::step]
+    wanted = query @ key.transpose(0, 1, 3, 2)
+    best = np.full(len(factor), np.inf)
+    scales = reached / 127
+    ratios = (1.0, 0.85, 0.7, 0.55)
+    for ratio in [(a, b) for a in ratios for b in ratios]:
+        lsb = np.maximum(reached * np.array(ratio)[:, None] / 127, floor)
+        q, k = (
+            np.clip(np.rint(x / s[:, None, None]), -128, 127) * s[:, None, None]
+            for x, s in zip((query, key), lsb, strict=True)
+        )
+        error = q @ k.transpose(0, 1, 3, 2) - wanted
+        error -= error.mean(-1, keepdims=True)
+        loss = (error * error).mean((0, 2, 3))
+        scales = np.where(loss < best, lsb, scales)
+        best = np.minimum(loss, best)
+    return factor.reshape(-1), np.maximum(scales, 1e-9)[0], np.maximum(scales, 1e-9)[1], best
+
+
+def _search_value(site: _Site, h: Float, weight: Float, importance: Float) -> tuple[Value, Float]:
+    """Weights of V with scales such that one multiplier brings every channel into INT8."""
+    z = site.quantised(h[:: -(-len(h) // SEARCH_ROWS)])
+    smooth = weight * site.smooth
+    wanted = (z * site.lsb) @ smooth.T
+    finest = np.maximum(np.abs(smooth).max(1), 1e-9) / 127
+    reach = np.maximum(np.abs(wanted).max(0), 1e-9) / 127
+    best: tuple[float, Value, Float] | None = None
+    for octave in np.arange(-4, 4.01, 0.5):
+        mul, shift = multiplier(site.lsb / (np.median(reach / finest) * 2.0**octave))
+        common = site.lsb * 2.0 ** int(shift) / int(mul)
+        for ratio in (1.0, 0.9, 0.8, 0.65):
+            lsb = np.maximum(finest, ratio * reach / common)
+            rounded = _int8(smooth / lsb[:, None])
+            scale = common * lsb
+            result = np.clip(
+                np.rint(z @ rounded.T.astype(z.dtype) * (site.lsb / common)), -128, 127
+            )
+            error = result * scale - wanted
+            loss = float(((error * error).mean(0) * importance).sum())
+            if best is None or loss < best[0]:
+                best = loss, Value(weight=rounded, mul=int(mul), shift=int(shift)), scale
+    assert best is not None
+    return best[1], best[2]
+
+
+@frozen(eq=False)
+class _Activation:
+    """GELU from INT8 to INT8, either side with a zero point."""
+
+    source: float
+    source_zero: int
+    result: float
+    result_zero: int
+
+    @property
+    def table(self) -> npt.NDArray[np.int8]:
+        index = np.arange(256).astype(np.uint8).view(np.int8).astype(np.float64)
+        y = gelu((index - self.source_zero) * self.source)
+        return self._to_int8(y)
+
+    def _to_int8(self, y: Float) -> npt.NDArray[np.int8]:
+        return np.clip(np.rint(y / self.result) + self.result_zero, -128, 127).astype(np.int8)
+
+    def quantised(self, x: Float) -> Float:
+        z = np.clip(np.rint(x / self.source) + self.source_zero, -128, 127).astype(np.int64)
+        return self.table[z & 255].astype(x.dtype)
+
+
+def _search_activation(x: Float, weight: Float) -> tuple[_Activation, _Rounded]:
+    """Range of GELU's table on either side that leaves the least error behind ``fc2``."""
+    x = x[:: -(-len(x) // SEARCH_ROWS)]
+    exact = gelu(x)
+    wanted = exact @ weight.T
+    energy = np.maximum((exact * exact).mean(0), 1e-12)
+    rounded = _round_weight(weight, energy)
+    product = (rounded.weight * rounded.lsb[:, None]).astype(x.dtype)
+    top = max(float(x.max()), 0.5)
+    best: tuple[float, _Activation] | None = None
+    for high in top * np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]):
+        for low in (-2.5, -3.0, -3.5, -4.5):
+            source = (high - low) / 255
+            source_zero = round(-128 - low / source)
+            result = (float(gelu(np.float64(high))) + 0.17) / 255
+            shape = _Activation(source, source_zero, result, round(-128 + 0.17 / result))
+            error = (shape.quantised(x) - shape.result_zero) * result @ product.T - wanted
+            loss = float((error * error).mean())
+            if best is None or loss < best[0]:
+                best = loss, shape
+    assert best is not None
+    return best[1], rounded
+
+
+class _Calibration:
+    """What the float encoder shows on the calibration frames."""
+
+    KEPT = ("norm1", "unrotated", "query", "key", "context", "norm2", "unactivated")
+
+    def __init__(self, weights: EncoderWeights, frames: Sequence[npt.NDArray[np.int8]]) -> None:
+        self.reach = self.final_reach = 0.0
+        self._kept: dict[str, list[Float]] = {}
+        for frame in frames:
+            self._previous = np.zeros(1)
+            result = encode(weights, frame, dtype=np.float32, observe=self._see)
+            self.final_reach = max(self.final_reach, float(np.abs(result.hidden).max()))
+
+    def _see(self, name: str, value: Float) -> None:
+        kind = name.rpartition(".")[2]
+        if kind in self.KEPT:
+            self._kept.setdefault(name, []).append(value)
+        if kind in {"patch", "attention", "residual"}:
+            self._kept.setdefault(name, []).append(value)
+            # The stream itself, and what is added to it, are both INT16 in the same units.
+            steps = np.abs(value), np.abs(value - self._previous)
+            self.reach = max(self.reach, *(float(step.max()) for step in steps))
+            self._previous = value
+
+    def rows(self, name: str) -> Float:
+        """Rows of all frames, one after the other."""
+        return np.concatenate(self._kept[name])
+
+    def frames(self, name: str) -> Float:
+        """The same, stacked."""
+        return np.stack(self._kept[name])
+
+
+def _patch(weights: EncoderWeights, lsb: float) -> tuple[Linear, npt.NDArray[np.int16] | None]:
+    """Patch embedding with the colours' normalisation folded in, and the table of positions."""
+    config = weights.config
+    weight, bias = weights.affine(PATCH)
+    area = config.patch**2
+    mean = np.repeat(MEAN[: config.channels], area)
+    std = np.repeat(STD[: config.channels], area)
+    bias = bias + weight @ ((128 / 255 - mean) / std)
+    rounded = _round_weight(weight / (255 * std), np.ones(weight.shape[1]))
+    # A bias far beyond the weights would not fit INT32 in units of the accumulator.
+    patch = _linear(rounded, bias, source=1.0, result=lsb)
+    if not config.absolute_positions:
+        return patch, None
+    table = weights[POSITIONS].astype(np.float64) / lsb
+    if config.class_token:
+        # The class token's patch is zeros: of the embedding only the bias is left, and undone here.
+        nothing = np.zeros((1, weight.shape[1]), np.int8)
+        table[0] += weights[CLASS_TOKEN] / lsb - integer.linear(nothing, patch)[0]
+    if np.abs(table).max() > 32767:
+        raise ValueError(f"a position of {np.abs(table).max()} units does not fit INT16")
+    return patch, np.rint(table).astype(np.int16)
+
+
+def _rope(config: ModelConfig) -> Rope:
+    cos, sin = (np.rint(t * 2**ROTARY_BITS).astype(np.int16) for t in rotary_tables(config))
+    return Rope(cos=cos, sin=sin, shift=ROTARY_BITS + ROTARY_GUARD)
+
+
+def _corrected(linear: Linear, wanted: Float, x: list[npt.NDArray[np.int16]], lsb: float) -> Linear:
+    """The same product with the mean error of the residual stream taken out of its bias."""
+    error = wanted / lsb - np.concatenate(x).astype(np.float64)
+    units = 2.0 ** linear.shift.astype(np.float64) / np.maximum(linear.mul.astype(np.float64), 1)
+    add = np.clip(linear.add + np.rint(error.mean(0) * units * (linear.mul > 0)), -(2**30), 2**30)
+    return Linear(
+        weight=linear.weight, add=add.astype(np.int32), mul=linear.mul, shift=linear.shift
+    )
+
+
+def _quantise_attention(
+    weights: EncoderWeights, layer: int, seen: _Calibration, profile: NormProfile, lsb: float
+) -> dict[str, object]:
+    config, name = weights.config, f"layer.{layer}"
+    source = f"encoder.layer.{layer}"
+    gain, offset = weights.affine(f"{source}.norm1")
+    parts = ("query", "key", "value", "proj")
+    weight, bias = zip(
+        *(weights.affine(f"{source}.attention.{part}") for part in parts), strict=True
+    )
+    h = seen.rows(f"{name}.norm1")
+    site, rounded = _search_site(h, np.concatenate(weight[:3]).astype(h.dtype))
+    norm1 = _norm(profile, gain / (site.smooth * site.lsb),
+                  (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
+    query, key, unrotated = (
+        seen.frames(f"{name}.{part}") for part in ("query", "key", "unrotated")
+    )
+    bias_q, bias_k = (b + w @ site.centre for w, b in zip(weight[:2], bias[:2], strict=True))
+    if not config.rotary:
+        # What all keys have in common adds the same to every logit of a row: the softmax drops it.
+        centre = (key.min((0, 2)) + key.max((0, 2))) / 2
+        key = key - centre[:, None]
+        unrotated = np.stack([unrotated[:, 0], key], 1)
+        bias_k = bias_k - centre.reshape(-1)
+    factor, scale_q, scale_k, _ = _search_heads(query, key, unrotated, len(query))
+    guard = 2.0**ROTARY_GUARD
+    width = config.width
+    linears = {}
+    for index, (part, b, f, s) in enumerate((
+        ("query", bias_q, 1 / factor, scale_q),
+        ("key", bias_k, factor, scale_k),
+    )):
+        rows = slice(index * width, (index + 1) * width)
+        linears[part] = _linear(
+            _Rounded(rounded.weight[rows], rounded.lsb[rows]), b, source=site.lsb,
+            result=f * np.repeat(s, config.head_dim) / guard,
+        )  # fmt: skip
+    mul, shift = multiplier(scale_q * scale_k / np.sqrt(config.head_dim) * 16 / np.log(2))
+    value, scale_v = _search_value(site, h, weight[2], (weight[3] ** 2).sum(0))
+    bias_v = bias[2] + weight[2] @ site.centre
+    context = seen.rows(f"{name}.context") - bias_v.astype(np.float32)
+    site_c, rounded_c = _search_site(context, weight[3].astype(context.dtype))
+    unit = site_c.smooth * site_c.lsb
+    column = _column(scale_v / unit, -site_c.centre / unit, 8)
+    bias_o = bias[3] + weight[3] @ (bias_v + site_c.centre)
+    return {
+        "norm1": norm1,
+        **linears,
+        "value": value,
+        "logits": Logits(mul=mul, shift=shift),
+        "context": Column(mul=column[0], add=column[1], shift2=column[2]),
+        "proj": _linear(rounded_c, bias_o, source=site_c.lsb, result=lsb),
+    }
+
+
+def _quantise_mlp(
+    weights: EncoderWeights, layer: int, seen: _Calibration, profile: NormProfile, lsb: float
+) -> dict[str, object]:
+    name, source = f"layer.{layer}", f"encoder.layer.{layer}"
+    gain, offset = weights.affine(f"{source}.norm2")
+    weight1, bias1 = weights.affine(f"{source}.mlp.fc1")
+    weight2, bias2 = weights.affine(f"{source}.mlp.fc2")
+    h, x = seen.rows(f"{name}.norm2"), seen.rows(f"{name}.unactivated")
+    site, rounded1 = _search_site(h, weight1.astype(h.dtype))
+    norm2 = _norm(profile, gain / (site.smooth * site.lsb),
+                  (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
+    shape, rounded2 = _search_activation(x, weight2.astype(x.dtype))
+    return {
+        "norm2": norm2,
+        "fc1": _linear(
+            rounded1, bias1 + weight1 @ site.centre + shape.source_zero * shape.source,
+            source=site.lsb, result=shape.source,
+        ),
+        "table": shape.table,
+        "fc2": _linear(
+            rounded2, bias2, source=shape.result, result=lsb, zero=shape.result_zero
+        ),
+    }  # fmt: skip
+
+
+def quantise(
+    weights: EncoderWeights,
+    frames: Sequence[npt.NDArray[np.int8]] | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> QuantisedEncoder:
+    """Quantise an encoder.
+
+    Parameters
+    ----------
+    weights
+        The model.
+    frames
+        INT8 patches of the calibration frames; by default :func:`calibration_patches`.
+    progress
+        Called with the number of layers done and their number.
+
+    Raises
+    ------
+    ValueError
+        If there are no frames, or weights so uneven that a bias does not fit its register.
+    """
+    config = weights.config
+    frames = calibration_patches(config) if frames is None else frames
+    if not frames:
+        raise ValueError("frames is empty: calibration needs at least one")
+    seen = _Calibration(weights, frames)
+    lsb = seen.reach * HEADROOM / 32767
+    profile = NormProfile.of(config.width, eps=config.eps, lsb=lsb)
+    patch, positions = _patch(weights, lsb)
+    gain, offset = weights.affine("encoder.layernorm")
+    norm_lsb = seen.final_reach * HEADROOM / 32767
+    latent_profile = NormProfile.of(config.width, eps=config.latent_eps, lsb=norm_lsb)
+    latent = Norm(
+        profile=latent_profile,
+        gain=np.full(config.width, UNIT, np.int16),
+        add=np.zeros(config.width, np.int32),
+        # Sixteenths: four of the fractional bits stay.
+        shift2=UNIT.bit_length() - 1 + latent_profile.fraction - 4,
+    )
+    q = QuantisedEncoder(
+        config=config,
+        patch=patch,
+        positions=positions,
+        rope=_rope(config),
+        layers=(),
+        norm=_norm(profile, gain / norm_lsb, offset / norm_lsb, bits=16),
+        latent=latent,
+        residual_lsb=lsb,
+        norm_lsb=norm_lsb,
+    )
+    streams = [integer.embed(q, frame) for frame in frames]
+    layers = []
+    for index in range(config.depth):
+        progress(index, config.depth)
+        fields = _quantise_attention(weights, index, seen, profile, lsb)
+        fields |= _quantise_mlp(weights, index, seen, profile, lsb)
+        for half, last, run in (
+            ("attention", "proj", lambda layer, x: integer.attention(q, layer, x)[0]),
+            ("residual", "fc2", lambda layer, x: integer.mlp(layer, x)[0]),
+        ):
+            layer = QuantisedLayer(**fields)
+            wanted = seen.rows(f"layer.{index}.{half}")
+            fields[last] = _corrected(fields[last], wanted, [run(layer, x) for x in streams], lsb)
+            layer = QuantisedLayer(**fields)
+            streams = [run(layer, x) for x in streams]
+        layers.append(layer)
+    progress(config.depth, config.depth)
+    return QuantisedEncoder(
+        config=config,
+        patch=patch,
+        positions=positions,
+        rope=q.rope,
+        layers=tuple(layers),
+        norm=q.norm,
+        latent=latent,
+        residual_lsb=lsb,
+        norm_lsb=norm_lsb,
+    )
