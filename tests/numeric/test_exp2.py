@@ -1,6 +1,7 @@
 from math import floor
 
 import numpy as np
+
 from jepa_r.numeric.exp2 import Exp2
 from jepa_r_sim.golden.exp2 import exp2
 

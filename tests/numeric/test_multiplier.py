@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jepa_r.numeric.multiplier import PipelinedMultiplier
 
 from .pipeline import feed

@@ -2,6 +2,7 @@ from fractions import Fraction
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jepa_r.numeric.reciprocal import Reciprocal
 from jepa_r_sim.golden.reciprocal import reciprocal
 

@@ -4,6 +4,7 @@ from math import floor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jepa_r.numeric.rounding import RoundShift
 from jepa_r_sim.golden.rounding import round_shift, saturate, wrap32
 

@@ -3,6 +3,7 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jepa_r.numeric.rsqrt import Rsqrt
 from jepa_r_sim.golden.rsqrt import rsqrt
 
