@@ -123,8 +123,9 @@ class Sram(Macro):
     With ``ecc``, every segment has a SECDED code of its own (:mod:`jepa_r.memory.secded`). Reads
     are corrected on the way out, and rows are read one after another in cycles in which neither
     port is used; a row with a wrong bit is written back corrected, in the next such cycle. One
-    sweep takes two cycles a row, of which one must be idle, and one more idle for each correction. Rows that were never written hold no code word:
-    what scrubbing makes of them has no meaning, and reading them may report an error.
+    sweep takes two cycles a row, one of them idle, and one more idle cycle for each correction.
+    Rows that were never written hold no code word: what scrubbing makes of them has no meaning,
+    and reading them may report an error.
 
     Parameters
     ----------
