@@ -77,9 +77,9 @@ def rotary_tables(config: ModelConfig, time: int = 0) -> tuple[Float, Float]:
     """Cosines and signed sines ``[tokens, head_dim]`` of the rotary positions, FP64.
 
     With ``a`` dims for each of time, row and column, dim ``d`` of an axis turns by the position
-    times ``10000**(-(d mod a/2) / (a/2))``. So both members of a pair ``(2j, 2j + 1)`` have their
-    own angles: the released weights were trained with tables that are tiled, not interleaved. The sine
-    of an even dim is negative, so that ``rotate`` adds. Dims past ``3a`` pass through.
+    times ``10000**(-(d mod a/2) / (a/2))``. So the members of a pair ``(2j, 2j + 1)`` have angles
+    of their own: the released weights were trained with tables that are tiled, not interleaved. The
+    sine of an even dim is negative, so that ``rotate`` adds. Dims past ``3a`` pass through.
     """
     cos = np.ones((config.tokens, config.head_dim))
     sin = np.zeros_like(cos)

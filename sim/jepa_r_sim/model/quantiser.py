@@ -56,9 +56,14 @@ UNIT = 1 << 12
 
 
 def calibration_patches(
-    config: ModelConfig, *, frames: int = 16, seed: int = 0
+    config: ModelConfig, *, frames: int | None = None, seed: int = 0
 ) -> list[npt.NDArray[np.int8]]:
-    """Frames to calibrate on: squares of many sizes and places of the default photograph."""
+    """Frames to calibrate on: squares of many sizes and places of the default photograph.
+
+    A small model has few rows in a frame, and so needs more of them: by default about a thousand
+    rows, in 8 to 64 frames.
+    """
+    frames = min(max(1024 // config.tokens, 8), 64) if frames is None else frames
     random = np.random.default_rng(seed)
     picture = open_photograph()
     found = []

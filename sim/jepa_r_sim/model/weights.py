@@ -108,7 +108,7 @@ def random_weights(config: ModelConfig, seed: int) -> EncoderWeights:
     """
     random = np.random.default_rng(seed)
     # Standard deviation of a layer's output for inputs of unit variance.
-    gains = {"query": 1.3, "key": 1.3, "value": 1.0, "proj": 0.9, "fc1": 1.2, "fc2": 0.9}
+    gains = {"query": 0.9, "key": 0.9, "value": 1.0, "proj": 0.9, "fc1": 1.2, "fc2": 0.9}
     tensors = {}
     for name, shape in tensor_shapes(config).items():
         kind = name.split(".")[-2]
