@@ -1,0 +1,178 @@
+"""The memory below the array, where the sums of a chain of passes meet."""
+
+from functools import reduce
+from operator import or_
+
+from amaranth import *
+from amaranth.lib import data, memory
+from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
+
+__all__ = ["Accumulator", "AccumulatorBank"]
+
+ACC_WIDTH = 32
+
+
+class AccumulatorBank(Macro):
+    """A single-port memory: one read or one write a cycle.
+
+    Parameters
+    ----------
+    width, depth : :class:`int`
+        Bits of a word, and words.
+
+    Members
+    -------
+    en, w_en : ``In(1)``
+        Use the memory in this cycle; write, not read.
+    addr : ``In(range(depth))``
+        Word.
+    w_data : ``In(width)``
+        What to write.
+    r_data : ``Out(width)``
+        What was read in the cycle before. Not defined after a write.
+    """
+
+    def __init__(self, *, width, depth):
+        self._width, self._depth = width, depth
+        super().__init__(
+            {
+                "en": In(1),
+                "w_en": In(1),
+                "addr": In(range(depth)),
+                "w_data": In(width),
+                "r_data": Out(width),
+            },
+            macro_name=f"accumulator_bank_{width}x{depth}",
+        )
+
+    def build(self, platform):
+        m = Module()
+        m.submodules.words = words = memory.Memory(shape=self._width, depth=self._depth, init=[])
+        write, read = words.write_port(), words.read_port()
+        m.d.comb += [
+            write.addr.eq(self.addr),
+            write.data.eq(self.w_data),
+            write.en.eq(self.en & self.w_en),
+            read.addr.eq(self.addr),
+            read.en.eq(self.en & ~self.w_en),
+            self.r_data.eq(read.data),
+        ]
+        return m
+
+
+class Accumulator(Macro):
+    """Two halves of ``rows`` rows of INT32 sums, each in a bank of even and one of odd rows.
+
+    A row of sums from the array is stored, or added to what its row holds, modulo 2^32. It is read
+    in the cycle in which ``valid`` comes and written in the next, with ``sums``: rows that come one
+    after the other must be even and odd in turn, and a row may come again after two cycles. The
+    other half is free for the read port, in any order.
+
+    Parameters
+    ----------
+    columns : :class:`int`
+        Sums of a row.
+    rows : :class:`int`
+        Rows of a half.
+    width : :class:`int`
+        Width of a sum from the array.
+
+    Members
+    -------
+    valid : ``In(1)``
+        A row of sums comes in the next cycle.
+    half, row, add : ``In(1)``, ``In(range(rows))``, ``In(1)``
+        With ``valid``: where they go, and whether they are added or stored.
+    sums : ``In(ArrayLayout(signed(width), columns))``
+        The sums, a cycle after ``valid``.
+    r_en, r_half, r_row : ``In(1)``, ``In(1)``, ``In(range(rows))``
+        Read a row.
+    r_data : ``Out(ArrayLayout(signed(32), columns))``
+        The row, :attr:`READ_LATENCY` cycles after ``r_en``, until the next.
+    conflict : ``Out(1)``
+        In the same cycle: two accesses want one bank. A write then goes first, before a read for
+        adding, before the read port; what loses reads a wrong row.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If ``rows`` is odd or less than 4.
+    """
+
+    READ_LATENCY = 2
+
+    def __init__(self, *, columns, rows, width):
+        if rows < 4 or rows % 2:
+            raise ValueError(f"acc_rows {rows} is not an even number of at least 4")
+        self._columns, self._rows = columns, rows
+        super().__init__(
+            {
+                "valid": In(1),
+                "half": In(1),
+                "row": In(range(rows)),
+                "add": In(1),
+                "sums": In(data.ArrayLayout(signed(width), columns)),
+                "r_en": In(1),
+                "r_half": In(1),
+                "r_row": In(range(rows)),
+                "r_data": Out(data.ArrayLayout(signed(ACC_WIDTH), columns)),
+                "conflict": Out(1),
+            },
+            macro_name=f"accumulator_{columns}x{rows}_{width}",
+        )
+
+    def build(self, platform):
+        m = Module()
+
+        writing = Signal()
+        w_bank, w_addr = Signal(2), Signal(range(self._rows // 2))
+        bank, r_bank = Signal(2), Signal(2)
+        m.d.comb += [
+            bank.eq(Cat(self.row[0], self.half)),
+            r_bank.eq(Cat(self.r_row[0], self.r_half)),
+        ]
+        m.d.sync += [writing.eq(self.valid), w_bank.eq(bank), w_addr.eq(self.row[1:])]
+
+        total = Signal(self._columns * ACC_WIDTH)
+        fetched, served = Signal(4), Signal(4)  # banks whose word of this cycle is for whom
+        words, conflicts = [], []
+        for n in range(4):
+            part = AccumulatorBank(width=len(total), depth=self._rows // 2)
+            m.submodules[f"bank_{n}"] = part
+            write = Signal(name=f"write_{n}")
+            fetch = Signal(name=f"fetch_{n}")
+            serve = Signal(name=f"serve_{n}")
+            m.d.comb += [
+                write.eq(writing & (w_bank == n)),
+                fetch.eq(self.valid & self.add & (bank == n)),
+                serve.eq(self.r_en & (r_bank == n)),
+                part.en.eq(write | fetch | serve),
+                part.w_en.eq(write),
+                part.addr.eq(Mux(write, w_addr, Mux(fetch, self.row[1:], self.r_row[1:]))),
+                part.w_data.eq(total),
+            ]
+            m.d.sync += [fetched[n].eq(fetch), served[n].eq(serve)]
+            words.append(part.r_data)
+            conflicts.append((write & (fetch | serve)) | (fetch & serve))
+        m.d.comb += self.conflict.eq(Cat(conflicts).any())
+
+        def chosen(selects):
+            # Banks that are not selected count as 0: choosing and clearing are one stage.
+            masked = [
+                word & select.replicate(len(word))
+                for word, select in zip(words, selects, strict=True)
+            ]
+            return reduce(or_, masked)
+
+        old = Signal(data.ArrayLayout(signed(ACC_WIDTH), self._columns))
+        m.d.comb += old.as_value().eq(chosen(fetched))
+        for n in range(self._columns):
+            m.d.comb += total.word_select(n, ACC_WIDTH).eq(old[n] + self.sums[n])
+
+        r_data = Signal(len(total), reset_less=True)
+        with m.If(served.any()):
+            m.d.sync += r_data.eq(chosen(served))
+        m.d.comb += self.r_data.as_value().eq(r_data)
+        return m
