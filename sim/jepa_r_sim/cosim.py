@@ -61,12 +61,14 @@ _VERILATE = (
     # Warnings are checked on their own (tests/flow); here they would only be noise.
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
     *("--timescale", "1ns/1ps"),
-    # The wheel's makefile leaves this empty, and g++ then finds no precompiled header.
-    *("-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"),
 )
 
 #: Compiler flags: the model in full, its start-up code not at all, the library in between.
 _OPTIMISE = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+
+#: The wheel's makefile leaves this empty, and g++ then finds no precompiled header; large designs,
+#: which are split over several files, have one.
+_PRECOMPILED = "CFG_CXXFLAGS_PCH_I=-include"
 
 
 class MissingToolError(RuntimeError):
@@ -349,7 +351,9 @@ def _compile(
     with tempfile.TemporaryDirectory(prefix="jepa-r-") as objects:
         _execute(["verilator", *arguments, "-Mdir", objects, *sources], log)
         _reuse_library(Path(objects), library)
-        _execute(["make", "-j", jobs, "-C", objects, "-f", "Vtop.mk", *_OPTIMISE], log)
+        _execute(
+            ["make", "-j", jobs, "-C", objects, "-f", "Vtop.mk", _PRECOMPILED, *_OPTIMISE], log
+        )
         _keep_library(Path(objects), library)
         shutil.move(Path(objects) / top, into / top)
 
