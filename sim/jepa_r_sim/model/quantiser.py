@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
+from ..golden.lane import residual
 from ..golden.rows import NormProfile
 from . import integer
 from .encoder import MEAN, STD, encode, gelu, rotary_tables
@@ -53,6 +54,8 @@ HEADROOM = 1.5
 SEARCH_ROWS = 1024
 #: The multiplier of a constant second stage: a power of two leaves the value alone.
 UNIT = 1 << 12
+#: How far beyond the calibrated extremes the scales of query and key may reach.
+HEAD_RATIOS = (1.2, 1.0, 0.85, 0.7, 0.55)
 
 
 def calibration_patches(
@@ -113,31 +116,52 @@ def _int8(x: Float) -> npt.NDArray[np.int8]:
     return np.clip(np.rint(x), -127, 127).astype(np.int8)
 
 
-def _search_site(x: Float, weight: Float) -> tuple[_Site, _Rounded]:
-    """Centre, smoothing and clipping of a product's input that leave the least error behind it."""
-    x = x[:: -(-len(x) // SEARCH_ROWS)]
-    low, high = x.min(0), x.max(0)
-    centre = (low + high) / 2
-    reach = np.maximum((high - low) / 2, 1e-6)
+def _halves(frames: Float) -> tuple[Float, Float]:
+    """Frames to fit to, and others to judge by: what fits its own frames best clips the next."""
+    return (frames[::2], frames[1::2]) if len(frames) > 1 else (frames, frames)
+
+
+def _rows(frames: Float) -> Float:
+    """At most ``SEARCH_ROWS`` rows of all frames."""
+    rows = frames.reshape(-1, frames.shape[-1])
+    return rows[:: -(-len(rows) // SEARCH_ROWS)]
+
+
+def _search_site(frames: Float, weight: Float) -> tuple[_Site, _Rounded]:
+    """Centre, smoothing and clipping of a product's input that leave the least error behind it.
+
+    ``frames`` is ``[frames, tokens, K]``. Ranges come from one half of the frames, the error from
+    the other; then the settings that won are applied to the ranges of all.
+    """
+    fit, judge = _halves(frames)
+    x = _rows(judge)
     pull = np.maximum(np.abs(weight).max(0), 1e-6)
-    wanted = (x - centre) @ weight.T
-    # Products whose results are large would otherwise hide the others.
-    importance = 1 / np.maximum(wanted.var(0), 1e-12)
-    best: tuple[float, _Site, _Rounded] | None = None
-    for alpha in (0.0, 0.35, 0.5, 0.65, 0.8, 1.0):
+
+    def ranges(frames: Float) -> tuple[Float, Float]:
+        low, high = frames.min((0, 1)), frames.max((0, 1))
+        return (low + high) / 2, np.maximum((high - low) / 2, 1e-6)
+
+    def site(frames: Float, alpha: float, ratio: float) -> _Site:
+        centre, reach = ranges(frames)
         smooth = reach**alpha / pull ** (1 - alpha) if alpha else np.ones_like(reach)
         smooth = smooth / np.exp(np.log(smooth).mean())
-        top = (reach / smooth).max()
-        for ratio in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
-            site = _Site(centre, smooth, ratio * top / 127)
-            z = site.quantised(x)
-            rounded = _round_weight(weight * smooth, (z * z).mean(0))
-            error = (z * site.lsb) @ (rounded.weight * rounded.lsb[:, None]).T - wanted
-            loss = float(((error * error).mean(0) * importance).mean())
-            if best is None or loss < best[0]:
-                best = loss, site, rounded
-    assert best is not None
-    return best[1], best[2]
+        return _Site(centre, smooth, float(ratio * (reach / smooth).max() / 127))
+
+    wanted = (x - ranges(fit)[0]) @ weight.T
+    # Products whose results are large would otherwise hide the others.
+    importance = 1 / np.maximum(wanted.var(0), 1e-12)
+    losses = {}
+    for alpha in (0.0, 0.35, 0.5, 0.65, 0.8, 1.0):
+        scaled = weight * site(fit, alpha, 1.0).smooth
+        lsb = np.maximum(np.abs(scaled).max(1, keepdims=True), 1e-12) / 127
+        product = (np.rint(scaled / lsb) * lsb).T
+        for ratio in (1.4, 1.2, 1.0, 0.85, 0.7, 0.55):
+            trial = site(fit, alpha, ratio)
+            error = (trial.quantised(x) * np.float32(trial.lsb)) @ product - wanted
+            losses[alpha, ratio] = float(((error * error).mean(0) * importance).mean())
+    best = site(frames, *min(losses, key=losses.__getitem__))
+    z = best.quantised(_rows(frames))
+    return best, _round_weight(weight * best.smooth, (z * z).mean(0))
 
 
 def _linear(
@@ -167,75 +191,77 @@ def _norm(profile: NormProfile, gain: Float, offset: Float, *, bits: int = 8) ->
     return Norm(profile=profile, gain=mul, add=add, shift2=shift, bits=bits)
 
 
-def _search_heads(
-    query: Float, key: Float, unrotated: Float, frames: int
-) -> tuple[Float, Float, Float, Float]:
-    """Factors for each pair of dims and scales for each head, of query and of key.
+def _search_heads(query: Float, key: Float, unrotated: Float) -> tuple[Float, Float, Float]:
+    """Factors for each pair of dims, and scales for each head of query and of key.
 
-    ``query``, ``key`` are rotated, ``[frames, heads, tokens, head_dim]``. A query is multiplied by
-    the first result, a key divided by it; the next are their scales after that.
+    ``query``, ``key`` are rotated, ``[frames, heads, tokens, head_dim]``; ``unrotated`` is both
+    before the rotation. A query is multiplied by the factors ``[width]``, a key divided by them.
     """
 
-    def reach(x: Float) -> Float:
-        pairs = np.abs(x).max((0, 2))
-        return np.maximum(pairs.reshape(len(pairs), -1, 2).max(2), 1e-6).repeat(2, 1)
+    def factors(query: Float, key: Float) -> Float:
+        reach = [np.abs(x).max((0, 2)).reshape(x.shape[1], -1, 2).max(2) for x in (query, key)]
+        return np.sqrt(np.maximum(reach[1], 1e-6) / np.maximum(reach[0], 1e-6)).repeat(2, 1)
 
-    factor = np.sqrt(reach(key) / reach(query))
-    query, key = query * factor[:, None], key / factor[:, None]
-    reached = np.stack([np.abs(query).max((0, 2, 3)), np.abs(key).max((0, 2, 3))])
-    # INT16 before the rotation holds 2**(15 - guard) units of the INT8 after it.
-    floor = (
-        np.stack([
-            np.abs(unrotated[:, 0] * factor[:, None]).max((0, 2, 3)),
-            np.abs(unrotated[:, 1] / factor[:, None]).max((0, 2, 3)),
-        ])
-        * 1.25
-        / 2.0 ** (15 - ROTARY_GUARD)
-    )
-    step = -(-len(query) // 4)
-    query, key = query[::step], key[::step]
-    wanted = query @ key.transpose(0, 1, 3, 2)
-    best = np.full(len(factor), np.inf)
-    scales = reached / 127
-    ratios = (1.0, 0.85, 0.7, 0.55)
-    for ratio in [(a, b) for a in ratios for b in ratios]:
-        lsb = np.maximum(reached * np.array(ratio)[:, None] / 127, floor)
-        q, k = (
-            np.clip(np.rint(x / s[:, None, None]), -128, 127) * s[:, None, None]
-            for x, s in zip((query, key), lsb, strict=True)
-        )
-        error = q @ k.transpose(0, 1, 3, 2) - wanted
-        error -= error.mean(-1, keepdims=True)
-        loss = (error * error).mean((0, 2, 3))
-        scales = np.where(loss < best, lsb, scales)
+    def reaches(query: Float, key: Float) -> Float:
+        factor = factors(query, key)[:, None]
+        return np.stack([np.abs(x).max((0, 2, 3)) for x in (query * factor, key / factor)])
+
+    def rounded(x: Float, lsb: Float) -> Float:
+        lsb = lsb[:, None, None].astype(x.dtype)
+        return np.clip(np.rint(x / lsb), -128, 127) * lsb
+
+    fit, judge = zip(_halves(query), _halves(key), strict=True)
+    reach, factor = reaches(*fit), factors(*fit)[:, None]
+    q, k = (x[:: -(-len(x) // 4)] for x in judge)
+    q, k = q * factor, k / factor
+    wanted = q @ k.transpose(0, 1, 3, 2)
+    best, ratio = np.full(len(factor), np.inf), np.ones_like(reach)
+    for pair in [(a, b) for a in HEAD_RATIOS for b in HEAD_RATIOS]:
+        trial = np.array(pair)[:, None] * reach / 127
+        error = rounded(q, trial[0]) @ rounded(k, trial[1]).transpose(0, 1, 3, 2) - wanted
+        # What is common to a row of logits the softmax drops.
+        loss = ((error - error.mean(-1, keepdims=True)) ** 2).mean((0, 2, 3))
+        ratio = np.where(loss < best, np.array(pair)[:, None], ratio)
         best = np.minimum(loss, best)
-    return factor.reshape(-1), np.maximum(scales, 1e-9)[0], np.maximum(scales, 1e-9)[1], best
+    factor = factors(query, key)
+    before = np.stack([unrotated[:, 0] * factor[:, None], unrotated[:, 1] / factor[:, None]])
+    # INT16 before the rotation holds 2**(15 - guard) units of the INT8 after it.
+    floor = 1.25 * np.abs(before).max((1, 3, 4)) / 2.0 ** (15 - ROTARY_GUARD)
+    scales = np.maximum(np.maximum(ratio * reaches(query, key) / 127, floor), 1e-9)
+    return factor.reshape(-1), scales[0], scales[1]
 
 
-def _search_value(site: _Site, h: Float, weight: Float, importance: Float) -> tuple[Value, Float]:
+def _search_value(
+    site: _Site, frames: Float, weight: Float, importance: Float
+) -> tuple[Value, Float]:
     """Weights of V with scales such that one multiplier brings every channel into INT8."""
-    z = site.quantised(h[:: -(-len(h) // SEARCH_ROWS)])
-    smooth = weight * site.smooth
-    wanted = (z * site.lsb) @ smooth.T
-    finest = np.maximum(np.abs(smooth).max(1), 1e-9) / 127
-    reach = np.maximum(np.abs(wanted).max(0), 1e-9) / 127
-    best: tuple[float, Value, Float] | None = None
-    for octave in np.arange(-4, 4.01, 0.5):
+    scaled = weight * site.smooth
+
+    def inputs(frames: Float) -> tuple[Float, Float]:
+        z = site.quantised(_rows(frames))
+        return z, (z * site.lsb) @ scaled.T
+
+    def value(reach: Float, octave: float, ratio: float) -> tuple[Value, Float]:
+        finest = np.maximum(np.abs(scaled).max(1), 1e-9) / 127
+        reach = np.maximum(reach, 1e-9) / 127
         mul, shift = multiplier(site.lsb / (np.median(reach / finest) * 2.0**octave))
         common = site.lsb * 2.0 ** int(shift) / int(mul)
-        for ratio in (1.0, 0.9, 0.8, 0.65):
-            lsb = np.maximum(finest, ratio * reach / common)
-            rounded = _int8(smooth / lsb[:, None])
-            scale = common * lsb
-            result = np.clip(
-                np.rint(z @ rounded.T.astype(z.dtype) * (site.lsb / common)), -128, 127
-            )
+        lsb = np.maximum(finest, ratio * reach / common)
+        weights = _int8(scaled / lsb[:, None])
+        return Value(weight=weights, mul=int(mul), shift=int(shift)), common * lsb
+
+    fit, judge = (inputs(half) for half in _halves(frames))
+    z, wanted = judge
+    losses = {}
+    for octave in np.arange(-4, 4.01, 0.5):
+        for ratio in (1.4, 1.2, 1.0, 0.85, 0.7):
+            trial, scale = value(np.abs(fit[1]).max(0), octave, ratio)
+            sums = z @ trial.weight.astype(z.dtype).T
+            result = np.clip(np.rint(sums * (trial.mul * 2.0**-trial.shift)), -128, 127)
             error = result * scale - wanted
-            loss = float(((error * error).mean(0) * importance).sum())
-            if best is None or loss < best[0]:
-                best = loss, Value(weight=rounded, mul=int(mul), shift=int(shift)), scale
-    assert best is not None
-    return best[1], best[2]
+            losses[octave, ratio] = float(((error * error).mean(0) * importance).sum())
+    best = min(losses, key=losses.__getitem__)
+    return value(np.abs(inputs(frames)[1]).max(0), *best)
 
 
 @frozen(eq=False)
@@ -261,15 +287,15 @@ class _Activation:
         return self.table[z & 255].astype(x.dtype)
 
 
-def _search_activation(x: Float, weight: Float) -> tuple[_Activation, _Rounded]:
+def _search_activation(frames: Float, weight: Float) -> tuple[_Activation, _Rounded]:
     """Range of GELU's table on either side that leaves the least error behind ``fc2``."""
-    x = x[:: -(-len(x) // SEARCH_ROWS)]
+    x = _rows(frames)
     exact = gelu(x)
     wanted = exact @ weight.T
     energy = np.maximum((exact * exact).mean(0), 1e-12)
     rounded = _round_weight(weight, energy)
     product = (rounded.weight * rounded.lsb[:, None]).astype(x.dtype)
-    top = max(float(x.max()), 0.5)
+    top = max(float(frames.max()), 0.5)
     best: tuple[float, _Activation] | None = None
     for high in top * np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]):
         for low in (-2.5, -3.0, -3.5, -4.5):
@@ -366,7 +392,7 @@ def _quantise_attention(
     weight, bias = zip(
         *(weights.affine(f"{source}.attention.{part}") for part in parts), strict=True
     )
-    h = seen.rows(f"{name}.norm1")
+    h = seen.frames(f"{name}.norm1")
     site, rounded = _search_site(h, np.concatenate(weight[:3]).astype(h.dtype))
     norm1 = _norm(profile, gain / (site.smooth * site.lsb),
                   (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
@@ -380,7 +406,7 @@ def _quantise_attention(
         key = key - centre[:, None]
         unrotated = np.stack([unrotated[:, 0], key], 1)
         bias_k = bias_k - centre.reshape(-1)
-    factor, scale_q, scale_k, _ = _search_heads(query, key, unrotated, len(query))
+    factor, scale_q, scale_k = _search_heads(query, key, unrotated)
     guard = 2.0**ROTARY_GUARD
     width = config.width
     linears = {}
@@ -396,7 +422,7 @@ def _quantise_attention(
     mul, shift = multiplier(scale_q * scale_k / np.sqrt(config.head_dim) * 16 / np.log(2))
     value, scale_v = _search_value(site, h, weight[2], (weight[3] ** 2).sum(0))
     bias_v = bias[2] + weight[2] @ site.centre
-    context = seen.rows(f"{name}.context") - bias_v.astype(np.float32)
+    context = seen.frames(f"{name}.context") - bias_v.astype(np.float32)
     site_c, rounded_c = _search_site(context, weight[3].astype(context.dtype))
     unit = site_c.smooth * site_c.lsb
     column = _column(scale_v / unit, -site_c.centre / unit, 8)
@@ -418,7 +444,7 @@ def _quantise_mlp(
     gain, offset = weights.affine(f"{source}.norm2")
     weight1, bias1 = weights.affine(f"{source}.mlp.fc1")
     weight2, bias2 = weights.affine(f"{source}.mlp.fc2")
-    h, x = seen.rows(f"{name}.norm2"), seen.rows(f"{name}.unactivated")
+    h, x = seen.frames(f"{name}.norm2"), seen.frames(f"{name}.unactivated")
     site, rounded1 = _search_site(h, weight1.astype(h.dtype))
     norm2 = _norm(profile, gain / (site.smooth * site.lsb),
                   (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
@@ -493,15 +519,19 @@ def quantise(
         progress(index, config.depth)
         fields = _quantise_attention(weights, index, seen, profile, lsb)
         fields |= _quantise_mlp(weights, index, seen, profile, lsb)
-        for half, last, run in (
-            ("attention", "proj", lambda layer, x: integer.attention(q, layer, x)[0]),
-            ("residual", "fc2", lambda layer, x: integer.mlp(layer, x)[0]),
+        layer = QuantisedLayer(**fields)
+        for half, last, source, run in (
+            ("attention", "proj", "context", lambda x, layer: integer.attention(q, layer, x)),
+            ("residual", "fc2", "hidden", lambda x, layer: integer.mlp(layer, x)),
         ):
-            layer = QuantisedLayer(**fields)
+            ran = [run(x, layer) for x in streams]
             wanted = seen.rows(f"layer.{index}.{half}")
-            fields[last] = _corrected(fields[last], wanted, [run(layer, x) for x in streams], lsb)
+            fields[last] = _corrected(fields[last], wanted, [x for x, _ in ran], lsb)
             layer = QuantisedLayer(**fields)
-            streams = [run(layer, x) for x in streams]
+            streams = [
+                residual(integer.linear(tensors[source], fields[last]), x).astype(np.int16)
+                for x, (_, tensors) in zip(streams, ran, strict=True)
+            ]
         layers.append(layer)
     progress(config.depth, config.depth)
     return QuantisedEncoder(
