@@ -1,15 +1,14 @@
 """A delay line that is read at several places."""
 
-from amaranth import *
+from .delay import delay
 
-__all__ = ["Taps"]
+__all__ = ["taps"]
 
 
-class Taps:
-    """What a value was some cycles ago, with as many registers as the oldest tap needs.
+def taps(m, value, cycles, *, reset_less=True, name):
+    """What a value was 0, 1, ... up to so many cycles ago.
 
-    ``taps[0]`` is the value itself, ``taps[n]`` what it was ``n`` cycles ago. Registers come into
-    being when first asked for.
+    All registers are made at once, where this is called: it is not called inside ``m.If``.
 
     Parameters
     ----------
@@ -17,26 +16,19 @@ class Taps:
         Where the registers go, in domain ``sync``.
     value : value of any shape
         What to delay.
+    cycles : :class:`int`
+        Number of registers.
     reset_less : :class:`bool`
         Whether reset leaves the registers alone: right for data, wrong for ``valid``.
     name : :class:`str`
         Prefix of the registers' names.
+
+    Returns
+    -------
+    :class:`list` of values of the shape of ``value``
+        ``cycles + 1`` of them, the value itself first.
     """
-
-    def __init__(self, m, value, *, reset_less=True, name):
-        self._m = m
-        self._stages = [value]
-        self._reset_less = reset_less
-        self._name = name
-
-    def __getitem__(self, cycles):
-        while len(self._stages) <= cycles:
-            newest = self._stages[-1]
-            stage = Signal(
-                newest.shape(),
-                reset_less=self._reset_less,
-                name=f"{self._name}_{len(self._stages)}",
-            )
-            self._m.d.sync += stage.eq(newest)
-            self._stages.append(stage)
-        return self._stages[cycles]
+    stages = [value]
+    for n in range(1, cycles + 1):
+        stages.append(delay(m, stages[-1], 1, reset_less=reset_less, name=f"{name}_ago_{n}"))
+    return stages

@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib.wiring import In, Out
 
-from ..fabric.taps import Taps
+from ..fabric.taps import taps
 from ..platform import Macro
 
 __all__ = ["Exp2"]
@@ -34,7 +34,7 @@ class Exp2(Macro):
 
     def build(self, platform):
         m = Module()
-        fraction, octaves = self.distance[:4], Taps(m, self.distance[4:], name="octaves")
+        fraction, octaves = self.distance[:4], taps(m, self.distance[4:], 2, name="octaves")
 
         looked_up = Signal(8, reset_less=True)
         with m.Switch(fraction):

@@ -5,7 +5,7 @@ from math import ceil
 from amaranth import *
 from amaranth.lib.wiring import In, Out
 
-from ..fabric.taps import Taps
+from ..fabric.taps import taps
 from ..platform import Macro
 
 __all__ = ["PipelinedMultiplier"]
@@ -74,7 +74,7 @@ class PipelinedMultiplier(Macro):
     def build(self, platform):
         m = Module()
         chunks = self.chunks_of(self._b_width)
-        a, rest = Taps(m, self.a, name="a"), self.b
+        a, rest = taps(m, self.a, chunks - 1, name="a"), self.b
 
         partials = []
         for n in range(chunks):

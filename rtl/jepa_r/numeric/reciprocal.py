@@ -3,7 +3,8 @@
 from amaranth import *
 from amaranth.lib.wiring import In, Out
 
-from ..fabric.taps import Taps
+from ..fabric.delay import delay
+from ..fabric.taps import taps
 from ..platform import Macro
 
 __all__ = ["Reciprocal"]
@@ -70,7 +71,7 @@ class Reciprocal(Macro):
             one = 1 << (self.SUM_BITS - 1)
             m.d.sync += [divisor.eq(one), remainder.eq(one), lead_15.eq(self.SUM_BITS - 1)]
 
-        divisors = Taps(m, divisor, name="divisor")
+        divisors = taps(m, divisor, self.BITS - 2, name="divisor")
         bits = None
         for n in range(self.BITS - 1):
             trial = Signal(signed(self.SUM_BITS + 3), name=f"trial_{14 - n}")
@@ -86,6 +87,6 @@ class Reciprocal(Macro):
 
         m.d.comb += [
             self.mantissa.eq(Cat(bits, Const(1, 1))),
-            self.lead.eq(Taps(m, lead_15, name="lead_15")[self.BITS - 1]),
+            self.lead.eq(delay(m, lead_15, self.BITS - 1, name="lead")),
         ]
         return m

@@ -5,7 +5,7 @@ from math import ceil
 from amaranth import *
 from amaranth.lib.wiring import In, Out
 
-from ..fabric.taps import Taps
+from ..fabric.taps import taps
 from ..platform import Macro
 
 __all__ = ["RoundShift"]
@@ -95,7 +95,7 @@ class RoundShift(Macro):
 
         # One bit more at the bottom, so that the bit worth one half is there after any shift.
         shifted = Cat(Const(0, 1), self.value).as_signed()
-        shift = Taps(m, self.shift, name="shift")
+        shift = taps(m, self.shift, self.narrow_stage - 1, name="shift")
         for stage, low in enumerate(reversed(range(0, self._shift_width, 2))):
             select = shift[stage][low : low + 2]
             result = Signal(signed(self._width + 1), reset_less=True, name=f"shifted_{low}")

@@ -3,7 +3,8 @@
 from amaranth import *
 from amaranth.lib.wiring import In, Out
 
-from ..fabric.taps import Taps
+from ..fabric.delay import delay
+from ..fabric.taps import taps
 from ..platform import Macro
 
 __all__ = ["Rsqrt"]
@@ -92,8 +93,8 @@ class Rsqrt(Macro):
                 half.eq(-15),
             ]
 
-        radicands = Taps(m, radicand, name="v")
-        triples = Taps(m, triple, name="triple")
+        radicands = taps(m, radicand, self.BITS - 3, name="v")
+        triples = taps(m, triple, self.BITS - 3, name="triple")
         d, bits = trial_15, None
         for n in range(self.BITS - 1):
             # q has n + 1 bits and v * q * q <= 2**(32 + 2n), so v * q <= 2**(32 + n): d is below
@@ -121,6 +122,6 @@ class Rsqrt(Macro):
 
         m.d.comb += [
             self.mantissa.eq(Cat(bits, Const(1, 1))),
-            self.half.eq(Taps(m, half, name="half")[self.BITS - 1]),
+            self.half.eq(delay(m, half, self.BITS - 1, name="half")),
         ]
         return m

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
-from ..fabric.taps import Taps
+from ..fabric.taps import taps
 from ..memory.sram import SramArray
 from ..numeric.exp2 import Exp2
 from ..numeric.multiplier import PipelinedMultiplier
@@ -114,7 +114,7 @@ class Lane(Macro):
 
     def build(self, platform):
         m = Module()
-        other = Taps(m, self.other, name="other")
+        other = taps(m, self.other, self.latency, name="other")
         m.d.comb += self.other_out.eq(other[self.latency])
 
         x, rounded = self._first_stage(m)
@@ -200,7 +200,7 @@ class Lane(Macro):
                 m.d.sync += factor.eq(1)
         # `extra` is the partner's factor, and then what is added without one.
         factor = delay(m, factor, self.Y_STAGE - 1, name="c0_waits")
-        extras = Taps(m, extra, name="c1_waits")
+        extras = taps(m, extra, self.PRODUCT_STAGE - 1, name="c1")
 
         m.submodules.multiply_2 = multiply = PipelinedMultiplier(a_width=16, b_width=16)
         m.submodules.multiply_3 = partner = PipelinedMultiplier(a_width=16, b_width=16)

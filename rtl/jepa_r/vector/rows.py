@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..fabric.delay import delay
-from ..fabric.taps import Taps
+from ..fabric.taps import taps
 from ..memory.sram import Sram
 from ..numeric.multiplier import PipelinedMultiplier
 from ..numeric.reciprocal import Reciprocal
@@ -144,20 +144,23 @@ class RowUnit(Macro):
         with m.Switch(self.stat):
             with m.Case(Stat.MAX, Stat.MOMENTS, Stat.SUM):
                 m.d.comb += gathers.eq(self.valid)
-        active = Taps(m, gathers, reset_less=False, name="active")
-        ends = Taps(m, gathers & self.last_seg, reset_less=False, name="ends")
+        value_stage = segment_stage + 2
+        merged_stage = value_stage + 1
+        finished = merged_stage + self._FINISHED_STAGE
+        active = delay(m, gathers, segment_stage, reset_less=False, name="active")
+        ends = taps(m, gathers & self.last_seg, merged_stage, reset_less=False, name="ends")
         first = delay(m, self.first_seg, segment_stage, name="first")
-        stat = Taps(m, self.stat, name="stat")
-        starts = Taps(m, self.stat_first, name="starts")
-        finishes = Taps(m, self.stat_last, name="finishes")
-        row = Taps(m, self.row, name="row")
-        profile = Taps(m, self.profile, name="profile")
+        stat = taps(m, self.stat, finished, name="stat")
+        starts = delay(m, self.stat_first, value_stage, name="starts")
+        finishes = delay(m, self.stat_last, merged_stage, name="finishes")
+        row = taps(m, self.row, finished, name="row")
+        profile = taps(m, self.profile, finished, name="profile")
 
         # The row so far, within this operation.
         row_peak = Signal(signed(16), reset_less=True)
         row_total = Signal(signed(_SUM_BITS), reset_less=True)
         row_squares = Signal(_SQUARE_BITS, reset_less=True)
-        with m.If(active[segment_stage]):
+        with m.If(active):
             with m.If(first):
                 m.d.sync += [
                     row_peak.eq(peak),
@@ -174,42 +177,39 @@ class RowUnit(Macro):
 
         # What the row has from earlier operations comes in while this one's value is chosen.
         m.submodules.running = running = Sram(width=_SUM_BITS + _SQUARE_BITS, depth=self._rows)
-        now = segment_stage + 2
         value = Signal(signed(_SUM_BITS), reset_less=True)
         value_squares = delay(m, row_squares, 1, name="value_squares")
-        m.d.sync += value.eq(Mux(stat[now - 1] == Stat.MAX, row_peak, row_total))
+        m.d.sync += value.eq(Mux(stat[value_stage - 1] == Stat.MAX, row_peak, row_total))
         m.d.comb += [
-            running.r_en.eq(ends[now - Sram.READ_LATENCY]),
-            running.r_addr.eq(row[now - Sram.READ_LATENCY]),
+            running.r_en.eq(ends[value_stage - Sram.READ_LATENCY]),
+            running.r_addr.eq(row[value_stage - Sram.READ_LATENCY]),
         ]
 
         earlier = running.r_data[:_SUM_BITS].as_signed()
         earlier_squares = running.r_data[_SUM_BITS:]
         merged = Signal(signed(_SUM_BITS), reset_less=True)
         merged_squares = Signal(_SQUARE_BITS, reset_less=True)
-        with m.If(starts[now]):
+        with m.If(starts):
             m.d.sync += [merged.eq(value), merged_squares.eq(value_squares)]
         with m.Else():
             m.d.sync += merged_squares.eq(value_squares + earlier_squares)
-            with m.If(stat[now] != Stat.MAX):
+            with m.If(stat[value_stage] != Stat.MAX):
                 m.d.sync += merged.eq(value + earlier)
             with m.Elif(value > earlier):
                 m.d.sync += merged.eq(value)
             with m.Else():
                 m.d.sync += merged.eq(earlier)
-        now += 1
         m.d.comb += [
-            running.w_en.eq(ends[now] & ~finishes[now]),
-            running.w_addr.eq(row[now]),
+            running.w_en.eq(ends[merged_stage] & ~finishes),
+            running.w_addr.eq(row[merged_stage]),
             running.w_data.eq(Cat(merged, merged_squares)),
         ]
 
-        finished = now + self._FINISHED_STAGE
-        merged = Taps(m, merged, name="merged")
-        mean, root, root_shift = self._moments(m, merged, merged_squares, profile, now)
+        merged = taps(m, merged, self._FINISHED_STAGE, name="merged")
+        mean, root, root_shift = self._moments(m, merged, merged_squares, profile[merged_stage:])
         mantissa, reciprocal_shift = self._reciprocal(m, merged)
         done = delay(
-            m, ends[now] & finishes[now], self._FINISHED_STAGE, reset_less=False, name="done"
+            m, ends[merged_stage] & finishes, self._FINISHED_STAGE, reset_less=False, name="done"
         )
 
         m.d.sync += [
@@ -249,13 +249,13 @@ class RowUnit(Macro):
             _tree(m, squared, _sum, name="squares"),
         )
 
-    def _moments(self, m, merged, merged_squares, profile, now):
+    def _moments(self, m, merged, merged_squares, profile):
         """Mean, and factor and shift of the reciprocal standard deviation."""
 
         def constant(name, stage):
             """Field of the profile of the row that is in ``stage`` of finishing."""
             choices = [self.profiles[n][name] for n in range(PROFILES)]
-            return Array(choices)[profile[now + stage]]
+            return Array(choices)[profile[stage]]
 
         # width * squares - sum**2 + floor: one addition without carries, one with, in two halves.
         m.submodules.width_squares = width_squares = PipelinedMultiplier(

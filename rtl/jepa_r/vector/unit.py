@@ -5,7 +5,6 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
-from ..fabric.taps import Taps
 from ..platform import Macro
 from .lane import Lane
 from .layouts import (
@@ -183,8 +182,8 @@ class VectorUnit(Macro):
         for n, lane in enumerate(lanes):
             m.d.comb += lane.partner_in.eq(lanes[n ^ 1].y_out)
 
-        valid = Taps(m, step.valid, reset_less=False, name="valid")
-        m.d.comb += self.z_valid.eq(valid[self.latency])
+        valid = delay(m, step.valid, self.latency, reset_less=False, name="valid")
+        m.d.comb += self.z_valid.eq(valid)
 
         m.submodules.row_unit = rows = RowUnit(lanes=self._lanes, rows=self._rows)
         m.d.comb += [
