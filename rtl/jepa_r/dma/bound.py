@@ -8,18 +8,23 @@ way, and offers each beat no later than
 where ``beat before`` is when that one had to be offered, or the cycle in which the reader took it
 if that is later. Times are rounded up only when a beat is offered, not before the next is added.
 
+The contract of writes: memory takes a request at once while no more than ``outstanding`` are under
+way, takes each beat in the cycle it is offered or ``data_bytes / bytes_per_cycle`` after the one
+before, whichever is later, and answers a burst within ``latency`` of its last beat.
+
 All of this is sums and maxima of what happened before, so the latest is what comes of everything
-being as late as allowed, and whatever comes earlier only moves later events forward. This runs that
-worst case, one step a burst, in whole numbers.
+being as late as allowed, and whatever comes earlier only moves later events forward. These classes
+run that worst case, one step a burst, in whole numbers.
 """
 
 from collections import deque
 from copy import copy
 
 from .bursts import BurstPlanner, beats_of, burst_lengths
+from .mover import Mover
 from .reader import DmaReader
 
-__all__ = ["ReadBound", "check_outstanding"]
+__all__ = ["ReadBound", "WriteBound", "check_outstanding"]
 
 
 def check_outstanding(contract):
@@ -140,3 +145,76 @@ class ReadBound:
         self._next_beat = self._whole(self._next_beat) + unit
         last = 1 if crc else last_words
         return -(-self._taken[-1] // unit) + last + DmaReader.COMPLETE
+
+
+class WriteBound:
+    """Latest completion of every transfer of a :class:`~.Mover`, in the order they are given.
+
+    Times are cycles. Those of transfers to memory are a few cycles a burst too late.
+
+    Parameters
+    ----------
+    mover : :class:`~.Mover`
+        Hardware.
+    contract : :class:`jepa_r.config.MemoryContract`
+        What memory promises. The mover must have its width, burst length and outstanding bursts.
+    """
+
+    def __init__(self, *, mover, contract):
+        self._mover = mover
+        self._contract = contract
+        self._completed = -(10**9)
+        # Of the last beat, in units of 1 / bytes_per_cycle of a cycle.
+        self._taken = -(10**9) * contract.bytes_per_cycle
+
+    def copy(self):
+        """Another bound with the same past."""
+        return copy(self)
+
+    def transfer(self, *, issue, source, words, rows=1, to_shared, address=0, stride=0):
+        """Bound of the next transfer.
+
+        Parameters
+        ----------
+        issue : :class:`int`
+            Cycle in which it is taken on ``i``, at the latest.
+        source, words, rows, to_shared, address, stride
+            As in :class:`~.MoveDescriptor`.
+
+        Returns
+        -------
+        :class:`int`
+            Last cycle in which ``completed`` may pulse for it.
+        """
+        # A transfer that waits begins in the cycle of the completion before.
+        begin = max(issue + Mover.BEGIN, self._completed)
+        if to_shared:
+            cycles = self._mover.shared_cycles(words=words, rows=rows)
+            self._completed = begin - Mover.BEGIN + cycles
+        else:
+            self._completed = self._to_memory(begin, source, words, rows, address, stride)
+        return self._completed
+
+    def _to_memory(self, begin, source, words, rows, address, stride):
+        contract, unit, width = (
+            self._contract, self._contract.bytes_per_cycle, self._contract.data_bytes,
+        )  # fmt: skip
+        size = self._mover.word_bytes(source)
+        share = max(1, width // size)
+        beat = max(width, share * unit)
+        beats = beats_of(words, word_bytes=size, data_bytes=width)
+
+        offered = begin + max(Mover.REQUEST + 1, self._mover.read_latency + Mover.PACK + share)
+        taken = max(offered * unit - beat, self._taken)
+        answers = deque([0] * contract.outstanding, maxlen=contract.outstanding)
+        for row in range(rows):
+            for length in burst_lengths(
+                address + row * stride, beats, data_bytes=width, burst_beats=contract.burst_beats
+            ):
+                # The last beat of a burst leaves before the next burst is asked for.
+                first = max(taken + beat, answers[0] + Mover.RELEASE * unit)
+                taken = first + (length - 1) * beat + Mover.BETWEEN * unit
+                answers.append(taken + contract.latency * unit)
+            taken += (BurstPlanner.NEXT_ROW - BurstPlanner.NEXT) * unit
+        self._taken = taken
+        return -(-answers[-1] // unit) + Mover.COMPLETE
