@@ -11,7 +11,7 @@ from ..golden.rounding import saturate
 from ..golden.tile import matmul
 from .quantised import Linear, Norm, QuantisedEncoder, QuantisedLayer, Rope
 
-__all__ = ["Trace", "attention", "embed", "encode", "finish", "linear", "mlp"]
+__all__ = ["Trace", "attention", "embed", "encode", "finish", "linear", "mlp", "norm"]
 
 Int = npt.NDArray[np.int64]
 
@@ -49,12 +49,13 @@ def _table(scale: rows.RowScale) -> Int:
     return np.stack([scale.offset, scale.mul, scale.shift], -1)
 
 
-def _norm(x: npt.ArrayLike, norm: Norm, name: str, tensors: Tensors) -> npt.NDArray[np.integer]:
-    scale = rows.moments(x, norm.profile)
+def norm(x: npt.ArrayLike, layer: Norm, name: str, tensors: Tensors) -> npt.NDArray[np.integer]:
+    """LayerNorm of INT16 rows; leaves its result and its row parameters in ``tensors``."""
+    scale = rows.moments(x, layer.profile)
     y = lane.normalise(x, scale.offset, scale.mul, scale.shift, pre=8)
-    z = lane.scale(y, norm.gain.astype(np.int64), norm.add, norm.shift2, bits=norm.bits)
+    z = lane.scale(y, layer.gain.astype(np.int64), layer.add, layer.shift2, bits=layer.bits)
     tensors[f"{name}.rows"] = _table(scale)
-    tensors[name] = z.astype(np.int8 if norm.bits == 8 else np.int16)
+    tensors[name] = z.astype(np.int8 if layer.bits == 8 else np.int16)
     return tensors[name]
 
 
@@ -85,7 +86,7 @@ def attention(
 ) -> tuple[npt.NDArray[np.int16], Tensors]:
     """First half of a block: the residual stream with the attention's projection added."""
     tensors: Tensors = {}
-    h = _norm(x, layer.norm1, "norm1", tensors)
+    h = norm(x, layer.norm1, "norm1", tensors)
     query = tensors["query"] = _rotated(h, layer.query, q.rope)
     key = tensors["key"] = _rotated(h, layer.key, q.rope)
     products = matmul(layer.value.weight, h)
@@ -118,7 +119,7 @@ def attention(
 def mlp(layer: QuantisedLayer, x: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], Tensors]:
     """Second half of a block: the residual stream with the MLP's result added."""
     tensors: Tensors = {}
-    h = _norm(x, layer.norm2, "norm2", tensors)
+    h = norm(x, layer.norm2, "norm2", tensors)
     hidden = lane.lookup(saturate(linear(h, layer.fc1), 8), layer.table).astype(np.int8)
     tensors["hidden"] = hidden
     x = lane.residual(linear(hidden, layer.fc2), x).astype(np.int16)
@@ -129,8 +130,8 @@ def mlp(layer: QuantisedLayer, x: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np
 def finish(q: QuantisedEncoder, x: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int8], Tensors]:
     """Both norms after the last block: the latent."""
     tensors: Tensors = {}
-    z = _norm(x, q.norm, "norm", tensors)
-    return _norm(z, q.latent, "latent", tensors).astype(np.int8), tensors
+    z = norm(x, q.norm, "norm", tensors)
+    return norm(z, q.latent, "latent", tensors), tensors
 
 
 def encode(q: QuantisedEncoder, patches: npt.ArrayLike) -> Trace:
