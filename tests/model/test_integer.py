@@ -98,8 +98,8 @@ def test_a_constant_row_has_a_defined_result():
     for value in (-32768, -1, 0, 1, 32767):
         x = np.full((1, 48), value, np.int16)
         z = integer.norm(x, identity(48, lsb=1e-3), "n", {}).astype(int)
-        # The floor is one unit of the stream here, and 256 / width is known to 2**-17.
-        assert np.abs(z).max() <= 16 * abs(value) * 2.0**-17
+        # The floor is one unit of the stream here, and 256 / 48 is held to 2**-17.
+        assert np.abs(z).max() <= 0.5 + 16 * abs(value) * 2.0**-17
         assert (z == z[0, 0]).all()
 
 
