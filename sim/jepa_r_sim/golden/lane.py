@@ -51,20 +51,22 @@ def scale(
     return saturate(round_shift(np.asarray(y, np.int64) * mul + add, shift), bits)
 
 
-def residual(y: npt.ArrayLike, other: npt.ArrayLike) -> Int:
+def residual(y: npt.ArrayLike, other: npt.ArrayLike, *, bits: int = 16) -> Int:
     """Second stage that adds the residual stream (INT16)."""
-    return saturate(np.asarray(y, np.int64) + other, 16)
+    return saturate(np.asarray(y, np.int64) + other, bits)
 
 
-def rotate(y: npt.ArrayLike, cos: npt.ArrayLike, sin: npt.ArrayLike, shift: int) -> Int:
-    """Second stage that rotates pairs of columns to INT8.
+def rotate(
+    y: npt.ArrayLike, cos: npt.ArrayLike, sin: npt.ArrayLike, shift: int, *, bits: int = 8
+) -> Int:
+    """Second stage that rotates pairs of columns.
 
     ``z[2j] = y[2j] * cos[2j] + y[2j+1] * sin[2j]`` and ``z[2j+1] = y[2j+1] * cos[2j+1] + y[2j] *
     sin[2j+1]``, then rounded by ``shift``: the tables (INT16, ``[rows, columns]``) carry the signs.
     """
     y = np.asarray(y, np.int64)
     partner = y.reshape(*y.shape[:-1], -1, 2)[..., ::-1].reshape(y.shape)
-    return saturate(round_shift(y * cos + partner * sin, shift), 8)
+    return saturate(round_shift(y * cos + partner * sin, shift), bits)
 
 
 def exponential(src: npt.ArrayLike, maximum: npt.ArrayLike) -> Int:
