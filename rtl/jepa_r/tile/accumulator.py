@@ -17,6 +17,9 @@ ACC_WIDTH = 32
 class AccumulatorBank(Macro):
     """A single-port memory: one read or one write a cycle.
 
+    It is emitted from a template, without the line per row and the initial contents that Amaranth
+    would give it: what a technology's single-port SRAM macro replaces.
+
     Parameters
     ----------
     width, depth : :class:`int`
@@ -60,6 +63,38 @@ class AccumulatorBank(Macro):
             self.r_data.eq(read.data),
         ]
         return m
+
+    def verilog(self, name):
+        """Verilog of the module, called ``name``, instead of what Amaranth would emit."""
+        return _BANK.format(
+            name=name,
+            bits=self._width - 1,
+            rows=self._depth - 1,
+            address=len(self.addr) - 1,
+        )
+
+
+# `rst` belongs to every macro's interface; an array of bits has no use for it.
+_BANK = """\
+module {name}(clk, rst, en, w_en, addr, w_data, r_data);
+  input clk;
+  input rst;
+  input en;
+  input w_en;
+  input [{address}:0] addr;
+  input [{bits}:0] w_data;
+  output reg [{bits}:0] r_data;
+  reg [{bits}:0] mem [0:{rows}];
+  wire unused_rst = rst;
+  always @(posedge clk)
+    if (en) begin
+      if (w_en)
+        mem[addr] <= w_data;
+      else
+        r_data <= mem[addr];
+    end
+endmodule
+"""
 
 
 class Accumulator(Macro):
@@ -127,8 +162,10 @@ class Accumulator(Macro):
         m = Module()
 
         writing = Signal()
-        w_bank, w_addr = Signal(2), Signal(range(self._rows // 2))
-        bank, r_bank = Signal(2), Signal(2)
+        w_bank = Signal(2)
+        w_addr = Signal(range(self._rows // 2))
+        bank = Signal(2)
+        r_bank = Signal(2)
         m.d.comb += [
             bank.eq(Cat(self.row[0], self.half)),
             r_bank.eq(Cat(self.r_row[0], self.r_half)),
@@ -136,7 +173,8 @@ class Accumulator(Macro):
         m.d.sync += [writing.eq(self.valid), w_bank.eq(bank), w_addr.eq(self.row[1:])]
 
         total = Signal(self._columns * ACC_WIDTH)
-        fetched, served = Signal(4), Signal(4)  # banks whose word of this cycle is for whom
+        fetched = Signal(4)  # banks whose word of this cycle is to be added to
+        served = Signal(4)  # banks whose word of this cycle is for the read port
         words, conflicts = [], []
         for n in range(4):
             part = AccumulatorBank(width=len(total), depth=self._rows // 2)

@@ -1,13 +1,14 @@
 """The top edge of the array: which column takes which row of B."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["Steering"]
 
 
-class Steering(wiring.Component):
+class Steering(Macro):
     """Control of the columns: the n-th row of B after a swap goes to column n.
 
     A row of B passes by one column a cycle. A column that has taken none since its last swap takes
@@ -44,16 +45,19 @@ class Steering(wiring.Component):
 
     def __init__(self, columns):
         self._columns = columns
-        super().__init__({
-            "b_valid": In(1),
-            "swap": In(1),
-            "b_rows": In(range(columns + 1)),
-            "take": Out(columns),
-            "swaps": Out(columns),
-            "fault": Out(1),
-        })
+        super().__init__(
+            {
+                "b_valid": In(1),
+                "swap": In(1),
+                "b_rows": In(range(columns + 1)),
+                "take": Out(columns),
+                "swaps": Out(columns),
+                "fault": Out(1),
+            },
+            macro_name=f"steering_{columns}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         passed = Signal(self._columns)
