@@ -1,8 +1,9 @@
 """Golden model of :class:`jepa_r.vector.lane.Lane`: every element operation of the chip.
 
-A lane computes ``z = sat(round(y * c0 + q, shift2))`` of ``y = sat16(round((src + a) * m, shift1))``.
-The functions below are that datapath's settings under the names of what they do. Arrays are
-``[rows, columns]``; ``columns`` parameters broadcast over rows and ``rows`` parameters over columns.
+A lane computes ``z = sat(round(y * c0 + q, shift2))`` of
+``y = sat16(round((src + a) * m, shift1))``. The functions below are that datapath's settings under
+the names of what they do. Arrays are ``[rows, columns]``; ``columns`` parameters broadcast over
+rows and ``rows`` parameters over columns.
 """
 
 import numpy as np
@@ -32,7 +33,7 @@ def requantise(
 def normalise(
     src: npt.ArrayLike, offset: npt.ArrayLike, mul: npt.ArrayLike, shift: npt.ArrayLike, *, pre: int
 ) -> Int:
-    """First stage with a value for each row: ``sat16(round(((src << pre) - offset) * mul, shift))``.
+    """First stage with a value a row: ``sat16(round(((src << pre) - offset) * mul, shift))``.
 
     ``pre`` is 8 for LayerNorm (INT16 source, ``offset`` the mean in 1/256) and 0 for the context
     (INT32 source, ``offset`` 0); ``mul`` is unsigned 16 bit, ``shift`` 0..63.
@@ -70,7 +71,7 @@ def rotate(
 
 
 def exponential(src: npt.ArrayLike, maximum: npt.ArrayLike) -> Int:
-    """``exp2`` of how far each logit (INT16, sixteenths of an octave) lies below its row's maximum."""
+    """``exp2`` of how far logits (INT16, sixteenths of an octave) lie below their row's maximum."""
     distance = np.asarray(maximum, np.int64)[:, None] - np.asarray(src, np.int64)
     return exp2(np.clip(distance, 0, 255))
 
