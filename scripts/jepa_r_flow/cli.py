@@ -1,0 +1,285 @@
+"""``jepa-r``: parses arguments, prints results. The work is in the modules beside this one."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from amaranth.hdl import UnusedElaboratable
+from rich.console import Console
+from rich.table import Table
+
+from jepa_r.config import PRESETS, ConfigError
+from jepa_r_sim.cosim import MissingToolError, SimulationError
+from jepa_r_sim.model.preprocess import ImageError
+from jepa_r_sim.model.shapes import MODELS
+from jepa_r_sim.model.weights import WeightsError
+
+from .compile import compile_model
+from .console import Stages, stages_on_stderr
+from .generate import generate
+from .output import OutputError
+from .run import run
+from .wcet import wcet
+
+__all__ = ["app", "main"]
+
+#: Exit codes, the same for all commands.
+CHECK_FAILED, BAD_INPUT, TOOL_MISSING = 1, 2, 3
+
+#: Which exit code says what; anything else is a defect and shows its traceback.
+_CODES: dict[type[Exception], int] = {
+    SimulationError: CHECK_FAILED,
+    ConfigError: BAD_INPUT,
+    ImageError: BAD_INPUT,
+    OutputError: BAD_INPUT,
+    WeightsError: BAD_INPUT,
+    MissingToolError: TOOL_MISSING,
+}
+
+Preset = Annotated[
+    str, typer.Option(help=f"One of {', '.join(PRESETS)}, or a file FILE.toml of the same fields.")
+]
+Model = Annotated[
+    str,
+    typer.Option(help=f"One of {', '.join(MODELS)} with random weights, or FILE.safetensors."),
+]
+Cameras = Annotated[int, typer.Option(min=1, max=16, help="Images encoded together.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of random weights.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one field, dotted; may be repeated."),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Directory to write.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object on standard output, logs on standard error.")
+]
+
+app = typer.Typer(
+    name="jepa-r",
+    help="Generator of latent-prediction silicon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Generate the chip, run it in simulation, and say how long it takes."""
+
+
+def _epilog(*examples: str) -> str:
+    return "\n\n".join(["Examples:", *(f"[bold]{example}[/bold]" for example in examples)])
+
+
+@app.command(
+    "run",
+    epilog=_epilog("jepa-r run", "jepa-r run --image photograph.jpg --seed 2 -o out --json"),
+)
+def run_command(
+    output: Output = Path("out"),
+    preset: Preset = "nano",
+    model: Model = "nano",
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Photograph; one is shipped.")
+    ] = None,
+    seed: Seed = 1,
+    waves: Annotated[bool, typer.Option(help="Write a waveform (VCD).")] = False,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
+    as_json: AsJson = False,
+) -> None:
+    """Encode a photograph on the generated hardware and compare with the golden model."""
+
+    def work(stages: Stages) -> dict[str, Any]:
+        return run(
+            preset=preset,
+            model=model,
+            overrides=overrides,
+            image=image,
+            seed=seed,
+            waves=waves,
+            output=output,
+            stages=stages,
+        )
+
+    def show(result: dict[str, Any], console: Console) -> None:
+        equal = result["elements"] - result["mismatches"]
+        agree = result["cycles_measured"] == result["cycles_predicted"]
+        _print_table(
+            console,
+            {
+                "latent": f"{equal:,} of {result['elements']:,} elements equal",
+                "fault": result["fault"].lower(),
+                "cycles": f"{result['cycles_measured']:,} measured, "
+                f"{result['cycles_predicted']:,} predicted: {'equal' if agree else 'NOT EQUAL'}",
+                "time": f"{result['milliseconds']:.3f} ms",
+                "utilisation": f"{result['utilisation']:.1%}",
+                "integer against float": f"L1 {result['latent_l1_vs_float']:.4f}, "
+                f"cosine {result['cosine_vs_float']:.5f}",
+                "picture": str(Path(result["directory"]) / "picture.png"),
+            },
+        )
+
+    def passed(result: dict[str, Any]) -> bool:
+        return result["match"] and result["cycles_measured"] == result["cycles_predicted"]
+
+    _perform(work, show, as_json, passed=passed)
+
+
+@app.command(
+    "generate",
+    epilog=_epilog(
+        "jepa-r generate --preset nano -o build/nano",
+        "jepa-r generate --preset nano --top tile --set encoder.tile.rows=16 -o build/tile",
+    ),
+)
+def generate_command(
+    output: Output,
+    preset: Preset = "nano",
+    top: Annotated[str, typer.Option(metavar="NAME", help="What to emit.")] = "cluster",
+    overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
+    as_json: AsJson = False,
+) -> None:
+    """Write the Verilog of a chip, its file list and its configuration."""
+
+    def work(stages: Stages) -> dict[str, Any]:
+        return generate(preset=preset, top=top, overrides=overrides, output=output, stages=stages)
+
+    def show(result: dict[str, Any], console: Console) -> None:
+        _print_table(
+            console,
+            {
+                "top": result["top"],
+                "files": f"{len(result['files'])} in {result['directory']}",
+                "modules": sum(result["modules"].values()),
+                "bytes": f"{result['bytes']:,}",
+                "seconds": result["seconds"],
+                "config hash": result["config_hash"],
+            },
+        )
+
+    _perform(work, show, as_json)
+
+
+@app.command("compile", epilog=_epilog("jepa-r compile --preset nano --model nano -o build/model"))
+def compile_command(
+    output: Output,
+    preset: Preset = "nano",
+    model: Model = "nano",
+    seed: Seed = 1,
+    cameras: Cameras = 1,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
+    as_json: AsJson = False,
+) -> None:
+    """Quantise a model and compile it: program and weight images for a cluster."""
+
+    def work(stages: Stages) -> dict[str, Any]:
+        return compile_model(
+            preset=preset,
+            model=model,
+            overrides=overrides,
+            seed=seed,
+            cameras=cameras,
+            output=output,
+            stages=stages,
+        )
+
+    def show(result: dict[str, Any], console: Console) -> None:
+        _print_table(
+            console,
+            {
+                "program": f"{result['program_bytes']:,} bytes, {result['bundles']:,} bundles",
+                "weights": f"{result['weight_bytes']:,} bytes",
+                "cycles": f"{result['cycles']:,}",
+                "written to": result["directory"],
+            },
+        )
+
+    _perform(work, show, as_json)
+
+
+@app.command(
+    "wcet",
+    epilog=_epilog(
+        "jepa-r wcet --preset nano --model nano",
+        "jepa-r wcet --preset jepa-r --model vitg-ac --cameras 6 --json",
+    ),
+)
+def wcet_command(
+    preset: Preset = "nano",
+    model: Model = "nano",
+    cameras: Cameras = 1,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
+    as_json: AsJson = False,
+) -> None:
+    """Say how many cycles a model takes: exactly, since nothing in the schedule depends on data."""
+
+    def work(stages: Stages) -> dict[str, Any]:
+        return wcet(preset=preset, model=model, overrides=overrides, cameras=cameras, stages=stages)
+
+    def show(result: dict[str, Any], console: Console) -> None:
+        table = Table("stage", "cycles", "bound by")
+        table.columns[1].justify = "right"
+        for stage in result["stages"]:
+            table.add_row(stage["name"], f"{stage['cycles']:,}", stage["bound"])
+        console.print(table)
+        _print_table(
+            console,
+            {
+                "cycles": f"{result['cycles']:,}",
+                "time": f"{result['milliseconds']:.3f} ms",
+                "utilisation": f"{result['utilisation']:.1%}",
+                "memory": f"{result['memory_bytes']:,} bytes",
+            },
+        )
+
+    _perform(work, show, as_json)
+
+
+def _perform(
+    work: Callable[[Stages], dict[str, Any]],
+    show: Callable[[dict[str, Any], Console], None],
+    as_json: bool,
+    *,
+    passed: Callable[[dict[str, Any]], bool] = lambda result: True,
+) -> None:
+    """Do the work of a command, print what it found, and exit with the code that says so."""
+    try:
+        with stages_on_stderr() as stages:
+            result = work(stages)
+    except tuple(_CODES) as error:
+        code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+        _refuse(str(error), code, as_json)
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        show(result, Console())
+    if not passed(result):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _refuse(message: str, code: int, as_json: bool) -> NoReturn:
+    """Say in one sentence what is wrong, and exit."""
+    if as_json:
+        sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
+    sys.stderr.write(f"jepa-r: {message}\n")
+    raise typer.Exit(code)
+
+
+def _print_table(console: Console, values: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, value in values.items():
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    # Components are also built to ask for their latency, and then not elaborated.
+    warnings.simplefilter("ignore", UnusedElaboratable)
+    app()

@@ -1,0 +1,136 @@
+"""``jepa-r run``: a photograph through the generated hardware, and whether it is right."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepa_r.chip import TOPS
+from jepa_r.config import load
+from jepa_r.emit import emit_verilog
+from jepa_r_sim.compiler import compile_encoder
+from jepa_r_sim.cosim import build_files, require_tools
+from jepa_r_sim.model import encoder, integer
+from jepa_r_sim.model.preprocess import centre_crop, open_photograph, patches_of
+from jepa_r_sim.model.quality import compare
+from jepa_r_sim.system import run_encoder
+
+from .console import Stages
+from .models import load_model, quantised
+from .output import replaced, write_result
+from .picture import draw
+
+__all__ = ["run"]
+
+
+def run(
+    *,
+    preset: str,
+    model: str,
+    overrides: Sequence[str] = (),
+    image: Path | None = None,
+    seed: int = 1,
+    waves: bool = False,
+    output: Path,
+    stages: Stages,
+) -> dict[str, Any]:
+    """Encode a photograph on the RTL and compare the latent with the golden model's.
+
+    Leaves ``verilog/``, ``program.bin``, ``weights.bin``, both latents as NumPy files,
+    ``picture.png``, and what the simulation wrote in ``simulation/``.
+
+    Returns
+    -------
+    dict
+        ``match``, ``mismatches``, ``elements``, ``fault``, ``cycles_predicted``,
+        ``cycles_measured``, ``macs``, ``utilisation``, ``latent_l1_vs_float``,
+        ``cosine_vs_float``, ``config_hash``, ``directory``.
+
+    Raises
+    ------
+    ConfigError, ImageError, OutputError, WeightsError
+        If an input is not allowed; nothing has been written then.
+    MissingToolError
+        If the system lacks a tool that the simulator is built with.
+    SimulationError
+        If the simulation itself failed; its log stays where the message says.
+    """
+    config = load(preset, overrides)
+    pixels_of = open_photograph(image)
+    weights = load_model(model, seed=seed)
+    require_tools()
+    with replaced(output) as directory:
+        pixels = centre_crop(pixels_of, weights.config.image)
+        patches = patches_of(pixels, weights.config)
+        numbers = quantised(weights, stages)
+        with stages.stage("golden model"):
+            golden = integer.encode(numbers, patches).latent
+            reference = encoder.encode(weights, patches).latent
+        with stages.stage("compile"):
+            compiled = compile_encoder(config.encoder, numbers)
+            (directory / "program.bin").write_bytes(compiled.program_image)
+            (directory / "weights.bin").write_bytes(compiled.weight_image)
+        with stages.stage("generate Verilog"):
+            top = TOPS["cluster"](config)
+            emitted = emit_verilog(top, name="cluster", into=directory / "verilog")
+        with stages.stage("build simulator"):
+            simulation = build_files(emitted.files, top="cluster", waves=waves)
+        with stages.stage("simulate"):
+            # Elsewhere first: if the simulation fails, its log must outlive the output.
+            work = Path(tempfile.mkdtemp(prefix="jepa-r-run-"))
+            (found,) = run_encoder(
+                compiled, [patches], workdir=work, simulation=simulation, seed=seed
+            )
+            shutil.move(work, directory / "simulation")
+
+        latent = found.latents[0]
+        mismatches = int((latent != golden).sum())
+        quality = compare(latent, reference)
+        capacity = found.cycles * config.encoder.macs_per_cycle
+        result = {
+            "preset": config.name,
+            "model": model,
+            "match": mismatches == 0 and found.done,
+            "mismatches": mismatches,
+            "elements": latent.size,
+            "fault": found.fault,
+            "cycles_predicted": compiled.cycles,
+            "cycles_measured": found.cycles,
+            "macs": compiled.macs,
+            "utilisation": compiled.macs / capacity if capacity else 0.0,
+            "milliseconds": found.cycles / (config.clock_mhz * 1e3),
+            "latent_l1_vs_float": quality.l1,
+            "cosine_vs_float": quality.cosine,
+            "config_hash": config.hash,
+            "directory": str(output),
+        }
+        np.save(directory / "latent_rtl.npy", latent)
+        np.save(directory / "latent_golden.npy", golden)
+        patch_rows = slice(int(weights.config.class_token), None)
+        draw(
+            directory / "picture.png",
+            photograph=pixels.transpose(1, 2, 0),
+            grid=weights.config.grid,
+            rtl=latent[patch_rows],
+            golden=golden[patch_rows],
+            title=f"A photograph through the generated hardware: {model} on {config.name}",
+            caption=_caption(result),
+        )
+        write_result(directory, "run", result)
+    return result
+
+
+def _caption(result: dict[str, Any]) -> list[str]:
+    """Two lines below the picture."""
+    equal = result["elements"] - result["mismatches"]
+    return [
+        f"{equal:,} of {result['elements']:,} elements of the latent are equal, RTL against golden "
+        f"model; {result['cycles_measured']:,} cycles measured, "
+        f"{result['cycles_predicted']:,} predicted ({result['milliseconds']:.3f} ms).",
+        f"Integer against float: mean difference {result['latent_l1_vs_float']:.3f} standard "
+        f"deviations, cosine {result['cosine_vs_float']:.4f}; "
+        f"the arrays are {result['utilisation']:.1%} busy.",
+    ]

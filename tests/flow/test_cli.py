@@ -1,0 +1,159 @@
+# amaranth: UnusedElaboratable=no
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jepa_r_flow import generate as generate_module
+from jepa_r_flow import run as run_module
+from jepa_r_flow.cli import app
+from jepa_r_flow.output import RESULT
+from jepa_r_sim.cosim import MissingToolError, SimulationError
+
+COMMANDS = {
+    "run": ["run", "-o"],
+    "generate": ["generate", "--top", "tile", "-o"],
+    "compile": ["compile", "-o"],
+    "wcet": ["wcet"],
+}
+
+
+def call(*arguments):
+    """Run a command; its exit code, JSON object and what it said on standard error."""
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, json.loads(result.stdout), result.stderr
+
+
+def message(*arguments):
+    """What a refused command says, in both places where it says it."""
+    code, found, stderr = call(*arguments)
+    assert code == found["exit_code"] == 2
+    assert stderr.splitlines() == [f"jepa-r: {found['error']}"]
+    return found["error"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"jepa-r {command}" in result.stdout.split("Examples:")[1]
+
+
+def test_generate_writes_what_it_lists(tmp_path):
+    output = tmp_path / "new" / "verilog"
+    code, found, _ = call("generate", "--top", "tile", "-o", output)
+    assert code == 0
+    assert found["files"][0] == "tile.v"
+    listed = (output / "tile.f").read_text().split()
+    assert listed == found["files"]
+    assert found["bytes"] == sum((output / name).stat().st_size for name in listed)
+    assert found["modules"]["tile"] == 1
+    assert found["modules"].keys() == {Path(name).stem for name in listed}
+    assert json.loads((output / RESULT).read_text()) == {"command": "generate", **found}
+    assert [path.name for path in output.parent.iterdir()] == ["verilog"]
+
+
+def test_override_changes_the_design(tmp_path):
+    change = "encoder.tile.acc_rows=16"
+    _, plain, _ = call("generate", "--top", "tile", "-o", tmp_path / "a")
+    _, changed, _ = call("generate", "--top", "tile", "--set", change, "-o", tmp_path / "b")
+    assert plain["config_hash"] != changed["config_hash"]
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert config["encoder"]["tile"]["acc_rows"] == 16
+
+
+def test_earlier_results_are_replaced_whole(tmp_path):
+    call("generate", "--top", "tile", "-o", tmp_path / "out")
+    (tmp_path / "out" / "stale.v").touch()
+    code, _, _ = call("generate", "--top", "tile", "-o", tmp_path / "out")
+    assert code == 0
+    assert not (tmp_path / "out" / "stale.v").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_that_are_not_results_are_never_replaced(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert "holds files that are not results" in message(
+        "generate", "--top", "tile", "-o", tmp_path
+    )
+    file = tmp_path / "thesis.tex"
+    assert "is not a directory" in message("generate", "--top", "tile", "-o", file)
+    assert file.read_text() == "years of work"
+
+
+def test_failure_half_way_leaves_nothing(tmp_path, monkeypatch):
+    def fail(component, *, name, into):
+        (into / "half.v").write_text("module")
+        raise SimulationError("half way")
+
+    monkeypatch.setattr(generate_module, "emit_verilog", fail)
+    code, found, _ = call("generate", "--top", "tile", "-o", tmp_path / "out")
+    assert code == 1
+    assert found["error"] == "half way"
+    assert not list(tmp_path.iterdir())
+
+
+def test_wcet_stages_add_up_to_the_whole():
+    code, found, _ = call("wcet")
+    assert code == 0
+    assert sum(stage["cycles"] for stage in found["stages"]) == found["cycles"]
+    assert {stage["bound"] for stage in found["stages"]} <= {"compute", "memory", "vector"}
+    assert found["milliseconds"] == found["cycles"] / 100e3
+    assert 0 < found["utilisation"] < 1
+
+
+BAD = {
+    "preset": (["--preset", "atto"], "there is no preset 'atto'; there are nano, ecp5, jepa-r, or"),
+    "field": (["--set", "encoder.colour=1"], "colour"),
+    "form": (["--set", "encoder"], "--set 'encoder' is not of the form KEY=VALUE"),
+    "value": (["--set", "encoder.tiles=0"], "tiles is 0; it must be a whole number from 1 to 16"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_configuration_is_refused(command, bad, tmp_path):
+    arguments, expected = BAD[bad]
+    output = [tmp_path / "out"] if COMMANDS[command][-1] == "-o" else []
+    assert expected in message(*COMMANDS[command], *output, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "compile", "wcet"])
+def test_bad_model_is_refused(command, tmp_path):
+    output = [tmp_path / "out"] if COMMANDS[command][-1] == "-o" else []
+    file = tmp_path / "x.safetensors"
+    for model, expected in (
+        ("giant", "there is no model 'giant'; there are nano, vitg-ac, or a file FILE.safetensors"),
+        (file, f"model file {file} cannot be read"),
+    ):
+        assert expected in message(*COMMANDS[command], *output, "--model", model)
+    file.write_text("not tensors")
+    assert "is not a safetensors file" in message(*COMMANDS[command], *output, "--model", file)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_unknown_top_is_refused(tmp_path):
+    expected = "--top is 'bottom'; it must be one of cluster, tile, vector"
+    assert message("generate", "--top", "bottom", "-o", tmp_path / "out") == expected
+
+
+def test_unreadable_image_is_refused(tmp_path):
+    image = tmp_path / "photograph.jpg"
+    assert "does not exist" in message("run", "--image", image, "-o", tmp_path / "out")
+    image.write_text("not a photograph")
+    assert "cannot be read" in message("run", "--image", image, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_tool_has_its_own_exit_code(tmp_path, monkeypatch):
+    def refuse():
+        raise MissingToolError("Not found: g++; install with: apt-get install g++")
+
+    monkeypatch.setattr(run_module, "require_tools", refuse)
+    code, found, stderr = call("run", "-o", tmp_path / "out")
+    assert (code, found["exit_code"]) == (3, 3)
+    assert "apt-get install g++" in stderr
