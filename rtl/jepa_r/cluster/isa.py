@@ -1,9 +1,9 @@
 """The instruction set of the sequencer: what one program word says.
 
-A program is a list of words of :data:`WORD_BITS`. Operations start one engine at a cycle that the
-compiler fixed; words of the control kind steer loops and pointers. ``wait`` of each word is added to
-the running start time when the word is met, so that an operation's start is the sum of all waits
-before it (of END's only when it jumps back).
+A program is a list of words of :data:`WORD_BITS`. Operations start one engine at a cycle that
+the compiler fixed; words of the control kind steer loops and pointers. ``wait`` of each word is added
+to the running start time when the word is met, so that an operation's start is the sum of all
+waits before it (of END's only when it jumps back).
 
 Address operands have a pointer beside them (``*_ptr``, 0 for none): the value of that pointer
 register is added when the word is decoded. Loops add strides to pointers; nothing else is dynamic.
@@ -16,8 +16,22 @@ from amaranth import *
 from amaranth.lib import data, enum
 
 __all__ = [
-    "ADDS", "ADDRESS", "LAYOUTS", "NO_CHECK", "OPERANDS", "POINTERS", "VERSION", "WORD_BITS",
-    "Control", "Destination", "Engine", "Fault", "Other", "Result", "Source", "WORD_BYTES",
+    "ADDRESS",
+    "ADDS",
+    "LAYOUTS",
+    "NO_CHECK",
+    "OPERANDS",
+    "POINTERS",
+    "VERSION",
+    "WORD_BITS",
+    "WORD_BYTES",
+    "Control",
+    "Destination",
+    "Engine",
+    "Fault",
+    "Other",
+    "Result",
+    "Source",
 ]  # fmt: skip
 
 #: Format of program images that this hardware reads.

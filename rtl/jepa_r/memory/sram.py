@@ -124,8 +124,8 @@ class Sram(Macro):
     are corrected on the way out, and rows are read one after another in cycles in which neither
     port is used; a row with a wrong bit is written back corrected, in the next such cycle. One
     sweep takes two cycles a row, one of them idle, and one more idle cycle for each correction.
-    Rows that were never written hold no code word: what scrubbing makes of them has no meaning,
-    and reading them may report an error.
+    After reset all rows are written with zero, so that every row holds a code word: the ports must
+    rest for :attr:`clear_cycles` cycles, and what is written before is lost.
 
     Parameters
     ----------
@@ -199,6 +199,11 @@ class Sram(Macro):
         return self._width
 
     @property
+    def clear_cycles(self):
+        """Cycles after reset in which rows are cleared and nothing may be read or written."""
+        return self._depth if self._ecc else 0
+
+    @property
     def code_width(self):
         """Bits of a row of the array, check bits included."""
         part = self._width // self._segments
@@ -259,8 +264,8 @@ class Sram(Macro):
 
         idle = Signal()
         row = Signal(range(self._depth))
-        fixed = Signal(self._width, reset_less=True)
-        segments = Signal(self._segments, reset_less=True)
+        fixed = Signal(self._width)
+        segments = Signal(self._segments, init=(1 << self._segments) - 1)
         write_back = Signal()
         following = Mux(row == self._depth - 1, 0, row + 1)
         m.d.comb += idle.eq(~self.r_en & ~self.w_en.any())
@@ -270,7 +275,13 @@ class Sram(Macro):
         with m.If(self.w_en.any() & (self.w_addr == row)):
             m.d.sync += stale.eq(1)
 
-        with m.FSM(name="scrub"):
+        with m.FSM(name="scrub") as fsm:
+            with m.State("CLEAR"):
+                m.d.comb += write_back.eq(1)
+                m.d.sync += row.eq(following)
+                with m.If(row == self._depth - 1):
+                    m.d.sync += segments.eq(0)
+                    m.next = "READ"
             with m.State("READ"):
                 with m.If(idle):
                     m.d.comb += [array.r_en.eq(1), array.r_addr.eq(row)]
@@ -290,7 +301,7 @@ class Sram(Macro):
                     m.next = "READ"
         with m.If(write_back):
             m.d.comb += [array.w_en.eq(segments), array.w_addr.eq(row)]
-        m.d.comb += self.scrubbed.eq(write_back)
+        m.d.comb += self.scrubbed.eq(write_back & ~fsm.ongoing("CLEAR"))
 
         for n, encoder in enumerate(encoders):
             m.d.comb += encoder.data.eq(

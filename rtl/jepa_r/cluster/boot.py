@@ -1,0 +1,128 @@
+"""Start-up: fetch a program image, and refuse one that is not for this chip."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..dma.reader import ReadDescriptor
+from .isa import VERSION, WORD_BYTES, Destination, Fault
+
+__all__ = ["MAGIC", "Boot", "Header", "image_offset"]
+
+#: "JPRP", little endian.
+MAGIC = int.from_bytes(b"JPRP", "little")
+
+#: First word of a program image; a checksum follows it, then the program, then its checksum.
+Header = data.StructLayout({"magic": 32, "version": 32, "config": 32, "words": 32})
+
+
+def image_offset(data_bytes):
+    """Bytes from the start of an image to its program: the header's beats and their checksum's."""
+    return (-(-WORD_BYTES // data_bytes) + 1) * data_bytes
+
+
+class Boot(wiring.Component):
+    """Read header and program, check them, and start the sequencer.
+
+    Parameters
+    ----------
+    config_hash : :class:`int`
+        Hash of the cluster's configuration, 32 bits.
+    program_words : :class:`int`
+        Words that the program memory holds.
+    data_bytes : :class:`int`
+        Bytes of a beat.
+
+    Members
+    -------
+    start : ``In(1)``
+        Begin with the image at ``address``.
+    address : ``In(32)``
+        A multiple of the bus width.
+    o : ``Out(stream.Signature(ReadDescriptor()))``
+        Transfers for the reader.
+    header_en, header : ``In(1)``, ``In(Header)``
+        A word for ``Destination.HEADER``.
+    completed : ``In(1)``
+        A transfer is complete.
+    active : ``Out(1)``
+        The reader is Boot's, and a wrong sum is the image's.
+    begin : ``Out(1)``
+        The program is there: start it.
+    fault : ``Out(Fault)``
+        For one cycle, why the image is refused.
+    """
+
+    def __init__(self, *, config_hash, program_words, data_bytes):
+        self._config_hash = config_hash
+        self._program_words = program_words
+        self._offset = image_offset(data_bytes)
+        super().__init__({
+            "start": In(1),
+            "address": In(32),
+            "o": Out(stream.Signature(ReadDescriptor())),
+            "header_en": In(1),
+            "header": In(Header),
+            "completed": In(1),
+            "active": Out(1),
+            "begin": Out(1),
+            "fault": Out(Fault),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        address = Signal(32)
+        header = Signal(Header)
+        with m.If(self.header_en):
+            m.d.sync += header.eq(self.header)
+
+        request = self.o.payload
+        m.d.comb += [request.rows.eq(1), request.crc.eq(1), self.active.eq(1)]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.active.eq(0)
+                with m.If(self.start):
+                    m.d.sync += address.eq(self.address)
+                    m.next = "ASK HEADER"
+            with m.State("ASK HEADER"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    request.address.eq(address),
+                    request.words.eq(1),
+                    request.dest.eq(Destination.HEADER),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "HEADER"
+            with m.State("HEADER"):
+                with m.If(self.completed):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "REFUSED"
+                with m.If(header.magic != MAGIC):
+                    m.d.comb += self.fault.eq(Fault.IMAGE_MAGIC)
+                with m.Elif(header.version != VERSION):
+                    m.d.comb += self.fault.eq(Fault.IMAGE_VERSION)
+                with m.Elif(header.config != self._config_hash):
+                    m.d.comb += self.fault.eq(Fault.IMAGE_CONFIG)
+                with m.Elif((header.words == 0) | (header.words > self._program_words)):
+                    m.d.comb += self.fault.eq(Fault.IMAGE_LENGTH)
+                with m.Else():
+                    m.next = "ASK PROGRAM"
+            with m.State("ASK PROGRAM"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    request.address.eq(address + self._offset),
+                    request.words.eq(header.words),
+                    request.dest.eq(Destination.PROGRAM),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "PROGRAM"
+            with m.State("PROGRAM"):
+                with m.If(self.completed):
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += self.begin.eq(1)
+                m.next = "IDLE"
+            with m.State("REFUSED"):
+                pass
+        return m

@@ -1,0 +1,102 @@
+"""cocotb bench of :class:`jepa_r.cluster.cluster.Cluster`: programs from a memory image.
+
+Parameters: ``contract`` (fields of the memory contract), ``image`` (file with the memory's contents
+from address 0), ``program`` (address), ``limit`` (most cycles of a run), ``output`` (first address
+and length of what is kept), and ``runs``: for each a ``mode`` of the memory as constructor calls,
+``patches`` (bytes, in hexadecimal, by address), ``elastic``, ``inject`` and ``window`` (end of the
+addresses that may be used). Each run leaves ``output_<n>.bin`` and a line of the report.
+"""
+
+from pathlib import Path
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, First, RisingEdge, Timer, ValueChange
+from cocotb.utils import get_sim_time
+
+from jepa_r.cluster.isa import Fault
+from jepa_r.config import MemoryContract
+from jepa_r_sim.cosim import parameters, report
+from jepa_r_sim.drivers.memory import Memory, Mode
+
+#: Period of the clock, in nanoseconds.
+PERIOD = 10
+
+
+def make_mode(calls):
+    """A mode from its construction: ``[["random", 3], ["flip", 5]]``."""
+    mode = Mode
+    for name, *arguments in calls:
+        keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
+        mode = getattr(mode, name)(*arguments, **keywords)
+    return mode
+
+
+async def run_once(dut, memory, given, run):
+    """Reset, boot and run; returns what the cluster says at the end."""
+    dut.rst.value = 1
+    dut.start.value = 0
+    dut.elastic.value = int(run.get("elastic", False))
+    dut.inject.value = 0
+    dut.program_address.value = given["program"]
+    dut.windows.value = min(run.get("window", 1 << 32), (1 << 32) - 1) << 32
+    await RisingEdge(dut.clk)
+    await RisingEdge(dut.clk)
+    memory.restart(mode=make_mode(run.get("mode", [["worst"]])))
+    await FallingEdge(dut.clk)
+    dut.rst.value = 0
+    if not dut.ready.value:
+        await RisingEdge(dut.ready)
+    await FallingEdge(dut.clk)
+    dut.start.value = 1
+    await FallingEdge(dut.clk)
+    dut.start.value = 0
+
+    limit = Timer(given["limit"] * PERIOD, "ns")
+    began = None
+    while True:
+        event = await First(ValueChange(dut.running), ValueChange(dut.fault), limit)
+        now = get_sim_time("ns")
+        if event is limit or dut.fault.value.to_unsigned():
+            break
+        if dut.running.value:
+            began = now
+        else:
+            break
+    cycles = 0 if began is None else round((now - began) / PERIOD)
+    dut.inject.value = 0
+    return {
+        "done": bool(dut.done.value),
+        "fault": Fault(dut.fault.value.to_unsigned()).name,
+        "cycles": cycles,
+        "slipped": dut.slipped.value.to_unsigned(),
+        "corrected": dut.corrected.value.to_unsigned(),
+        "distances": dut.distances.value.to_unsigned(),
+        "read_bursts": len(memory.read_bursts),
+        "read_bytes": sum(count for _cycle, _address, count in memory.read_bursts),
+    }
+
+
+@cocotb.test()
+async def programs(dut):
+    """Run everything that is asked for; the caller judges."""
+    given = parameters()
+    image = Path(given["image"]).read_bytes()
+    contents = bytearray(image)
+    dut.rst.value = 1
+    dut.start.value = 0
+    Clock(dut.clk, PERIOD, "ns").start()
+    memory = Memory(
+        dut, "axi_", contract=MemoryContract(**given["contract"]), regions={0: contents},
+        writes=True, period_ns=PERIOD,
+    )  # fmt: skip
+    first, length = given["output"]
+    results = []
+    for n, run in enumerate(given["runs"]):
+        contents[:] = image
+        for address, patch in run.get("patches", {}).items():
+            raw = bytes.fromhex(patch)
+            contents[int(address) : int(address) + len(raw)] = raw
+        results.append(await run_once(dut, memory, given, run))
+        Path(f"output_{n}.bin").write_bytes(contents[first : first + length])
+    report(runs=results)

@@ -1,0 +1,147 @@
+"""The state of a cluster over time, as the scheduler sees it.
+
+Every word of every memory knows when it was last written and read, so that an operation can be
+placed at the first cycle in which everything it reads is there and everything it overwrites has
+been used. Ports know when they are taken.
+"""
+
+from bisect import bisect_left, insort
+
+import numpy as np
+import numpy.typing as npt
+from attrs import define, field, frozen
+
+__all__ = ["Access", "Bank", "Machine", "Window"]
+
+Cycles = npt.NDArray[np.int64]
+
+#: Before time began.
+_NEVER = -(1 << 40)
+
+
+@frozen(eq=False)
+class Access:
+    """What an operation does to words of a memory, at times relative to its start.
+
+    Attributes
+    ----------
+    memory
+        Name of the memory.
+    words
+        Addresses.
+    first, last
+        Cycles of the first and of the last access to each word; for writes, readable after the
+        last.
+    write
+        Whether the words are written.
+    """
+
+    memory: str
+    words: Cycles
+    first: Cycles
+    last: Cycles
+    write: bool
+
+
+@frozen
+class Window:
+    """Cycles ``[begin, end)``, relative to an operation's start, in which ``owner`` uses a port.
+
+    One owner's windows never harm each other: its engine works in order.
+    """
+
+    port: str
+    owner: str
+    begin: int
+    end: int
+
+
+@define
+class Bank:
+    """Times of a memory's words."""
+
+    written: Cycles
+    read: Cycles
+    #: Number of the transfer that wrote the word last, -1 for none.
+    transfer: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, words: int) -> "Bank":
+        """Bank of ``words`` that nobody has touched."""
+        never = np.full(words, _NEVER, np.int64)
+        return cls(never, never.copy(), np.full(words, -1, np.int64))
+
+
+@define
+class Machine:
+    """All memories and ports of a cluster.
+
+    Attributes
+    ----------
+    banks
+        Memories by name.
+    """
+
+    banks: dict[str, Bank]
+    _taken: dict[str, dict[str, list[tuple[int, int]]]] = field(factory=dict)
+
+    def earliest(self, accesses: list[Access], windows: list[Window], start: int) -> int:
+        """First cycle from ``start`` on in which an operation harms nothing and lacks nothing."""
+        for access in accesses:
+            bank = self.banks[access.memory]
+            written = bank.written[access.words]
+            if access.write:
+                # A read that starts with the write still sees the old word.
+                bound = np.maximum(bank.read[access.words], written + 1) - access.first
+            else:
+                bound = written + 1 - access.first
+            if len(bound):
+                start = max(start, int(bound.max()))
+        moved = True
+        while moved:
+            moved = False
+            for window in windows:
+                clash = self._clash(window, start)
+                if clash is not None:
+                    start = clash - window.begin
+                    moved = True
+        return start
+
+    def commit(
+        self, accesses: list[Access], windows: list[Window], start: int, transfer: int = -1
+    ) -> int:
+        """Place an operation; returns the last transfer that it depends on, or -1."""
+        needs = -1
+        for access in accesses:
+            bank = self.banks[access.memory]
+            if not access.write:
+                if len(access.words):
+                    needs = max(needs, int(bank.transfer[access.words].max()))
+                np.maximum.at(bank.read, access.words, start + access.last)
+        for access in accesses:
+            if access.write:
+                bank = self.banks[access.memory]
+                np.maximum.at(bank.written, access.words, start + access.last)
+                bank.transfer[access.words] = transfer
+        for window in windows:
+            owners = self._taken.setdefault(window.port, {})
+            span = (start + window.begin, start + window.end)
+            insort(owners.setdefault(window.owner, []), span)
+        return needs
+
+    def forget(self, before: int) -> None:
+        """Drop what no operation that starts from ``before`` on can meet."""
+        for owners in self._taken.values():
+            for owner, taken in owners.items():
+                owners[owner] = [span for span in taken if span[1] > before]
+
+    def _clash(self, window: Window, start: int) -> int | None:
+        """End of another owner's span that overlaps the window."""
+        for owner, taken in self._taken.get(window.port, {}).items():
+            if owner == window.owner:
+                continue
+            # An owner's spans end in the order in which they begin.
+            at = bisect_left(taken, (start + window.end,))
+            if at and taken[at - 1][1] > start + window.begin:
+                return taken[at - 1][1]
+        return None

@@ -1,0 +1,153 @@
+import pytest
+
+from jepa_r.cluster.isa import LAYOUTS, NO_CHECK, Control, Engine, Fault
+from jepa_r.cluster.sequencer import LOOP_DEPTH, Sequencer
+from jepa_r_sim.compiler.loops import Loop, roll, unroll
+from jepa_r_sim.compiler.operations import Operation
+from jepa_r_sim.compiler.program import assemble_words, encode
+from jepa_r_sim.drivers.stream import simulate
+
+
+def tile(start, a_addr=0, b_addr=0, **fields):
+    zero = {n: 0 for n in LAYOUTS[Engine.TILE].members if n not in ("engine", "wait")}
+    fields = zero | {"a_addr": a_addr, "b_addr": b_addr, "in_flight": NO_CHECK} | fields
+    return Operation(Engine.TILE, fields, start=start)
+
+
+def read(start, address=0, **fields):
+    zero = {n: 0 for n in LAYOUTS[Engine.READ].members if n not in ("engine", "wait")}
+    fields = zero | {"address": address, "in_flight": NO_CHECK} | fields
+    return Operation(Engine.READ, fields, start=start)
+
+
+def run(words, *, cycles, arrivals=(), elastic=False, queue=4):
+    """Starts as (time, name, address), and how it ended, after ``cycles``."""
+    dut = Sequencer(program_words=64, queue=queue)
+    starts, faults, state = [], [], {}
+
+    async def bench(ctx):
+        ctx.set(dut.elastic, elastic)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        pipeline = [0, 0]
+        for cycle in range(cycles):
+            ctx.set(dut.read_completed, cycle in arrivals)
+            for name, field in (("tile", "a_addr"), ("read", "address")):
+                if ctx.get(getattr(dut, f"{name}_start")):
+                    starts.append((ctx.get(dut.cycles), name, ctx.get(getattr(dut, name)[field])))
+            if ctx.get(dut.fault) != Fault.NONE:
+                faults.append((ctx.get(dut.cycles), ctx.get(dut.fault)))
+                ctx.set(dut.stop, 1)
+            # The program memory: two cycles from address to data.
+            asked = words[ctx.get(dut.program_addr) % len(words)] if ctx.get(dut.program_en) else 0
+            await ctx.tick()
+            ctx.set(dut.program_data, pipeline[-1])
+            pipeline = [asked, pipeline[0]]
+            ctx.set(dut.program_data, pipeline[1])
+        state.update(
+            done=ctx.get(dut.done), cycles=ctx.get(dut.cycles), slipped=ctx.get(dut.slipped)
+        )
+
+    simulate(dut, bench, max_cycles=cycles + 100)
+    return starts, faults, state
+
+
+def expected(operations):
+    names = {Engine.TILE: ("tile", "a_addr"), Engine.READ: ("read", "address")}
+    return [(op.start, names[op.engine][0], op.fields[names[op.engine][1]]) for op in operations]
+
+
+def test_operations_start_in_their_cycles():
+    operations = [tile(20, 5), read(20, 7), tile(40, 6), tile(41, 9)]
+    words = assemble_words(operations, end=60)
+    starts, faults, state = run(words, cycles=80, arrivals=[30])
+    assert starts == [(20, "tile", 5), (20, "read", 7), (40, "tile", 6), (41, "tile", 9)]
+    assert not faults
+    assert (state["done"], state["cycles"]) == (1, 60)
+
+
+def test_loops_of_loops_unroll_to_the_schedule():
+    operations = [
+        tile(50 + 200 * i + 40 * j, a_addr=1000 * i + 16 * j, b_addr=3 * i)
+        for i in range(3)
+        for j in range(4)
+    ]
+    operations += [read(60 + 200 * i, address=64 * i) for i in range(3)]
+    operations.sort(key=lambda op: op.start)
+    nodes = roll(operations)
+    assert any(isinstance(node, Loop) for node in nodes)
+    assert [start for start, _key, _values in unroll(nodes)] == [op.start for op in operations]
+    words = assemble_words(operations, end=700)
+    assert len(words) < len(operations)
+    starts, faults, state = run(words, cycles=720, arrivals=[100, 300, 500])
+    assert starts == expected(operations)
+    assert not faults
+    assert (state["done"], state["cycles"]) == (1, 700)
+
+
+def test_late_data_are_a_deadline_fault():
+    operations = [read(20), tile(60, in_flight=0)]
+    words = assemble_words(operations, end=80)
+    assert run(words, cycles=100, arrivals=[59])[2]["done"]
+    starts, faults, state = run(words, cycles=100, arrivals=[70])
+    assert faults == [(60, Fault.DEADLINE)]
+    assert starts == [(20, "read", 0)]
+    assert not state["done"]
+
+
+def test_an_elastic_run_waits_and_counts():
+    operations = [read(20), tile(60, in_flight=0), tile(70, 3)]
+    words = assemble_words(operations, end=80)
+    starts, faults, state = run(words, cycles=120, arrivals=[70], elastic=True)
+    assert starts == [(20, "read", 0), (60, "tile", 0), (70, "tile", 3)]
+    assert not faults
+    assert (state["done"], state["cycles"], state["slipped"]) == (1, 80, 11)
+
+
+def test_the_end_waits_for_everything_asked_for():
+    words = assemble_words([read(20)], end=40)
+    assert run(words, cycles=60)[1] == [(39, Fault.DEADLINE)]
+
+
+def test_a_start_that_has_passed_is_a_fault():
+    words = assemble_words([tile(2)], end=60, check=False)
+    starts, faults, _state = run(words, cycles=40)
+    assert not starts
+    assert faults[0][1] == Fault.LATE
+
+
+def test_an_end_that_has_passed_is_a_fault():
+    words = assemble_words([], end=3, check=False)
+    assert run(words, cycles=40)[1][0][1] == Fault.LATE
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"engine": 7},
+        {"engine": 0, "control": 7},
+        {"engine": 0, "control": Control.END},
+    ],
+)
+def test_a_word_that_is_none_is_a_fault(word):
+    layout = LAYOUTS[Control.HALT]
+    assert run([encode(layout, word)] * 4, cycles=40)[1][0][1] == Fault.OPCODE
+
+
+def test_loops_nested_too_deep_are_a_fault():
+    layout = LAYOUTS[Control.LOOP]
+    loop = encode(layout, {"engine": 0, "control": Control.LOOP, "count": 2})
+    assert run([loop] * (LOOP_DEPTH + 2), cycles=80)[1][0][1] == Fault.OPCODE
+
+
+def test_the_pace_that_is_promised_is_kept():
+    """As many operations as a queue holds, one cycle apart: the latest start that works."""
+    first = Sequencer.FIRST_CYCLES + Sequencer.QUEUE_CYCLES + 3 * Sequencer.WORD_CYCLES
+    operations = [tile(first + n - 3, n) for n in range(4)]
+    operations = [tile(first + n, n) for n in range(4)]
+    words = assemble_words(operations, end=first + 40)
+    starts, faults, _state = run(words, cycles=first + 60)
+    assert (starts, faults) == (expected(operations), [])
+    early = assemble_words([tile(first - 7 + n, n) for n in range(4)], end=90, check=False)
+    assert run(early, cycles=100)[1][0][1] == Fault.LATE
