@@ -1,5 +1,7 @@
 # amaranth: UnusedElaboratable=no
 
+from itertools import product
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
@@ -262,8 +264,13 @@ class TestRows:
         rows = check(steps, lanes=2)
         assert [row.offset for row in rows.values()] == [8, 6]
 
-    @pytest.mark.parametrize("fill", ["min", "max", "mixed", "zero", "constant", "random", "one"])
-    @pytest.mark.parametrize("width", [2, 48, 1408, 8191])
+    @pytest.mark.parametrize(
+        ("width", "fill"),
+        [
+            *product([2, 48, 1408], ["min", "max", "mixed", "zero", "constant", "random", "one"]),
+            *product([8191], ["min", "mixed"]),
+        ],
+    )
     def test_moments_at_the_ends(self, fill, width):
         rng = np.random.default_rng(width)
         z = {
