@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
+from PIL import Image, ImageEnhance
 
 from ..golden.lane import residual
 from ..golden.rows import NormProfile
@@ -59,22 +60,38 @@ HEAD_RATIOS = (1.2, 1.0, 0.85, 0.7, 0.55)
 
 
 def calibration_patches(
-    config: ModelConfig, *, frames: int | None = None, seed: int = 0
+    config: ModelConfig,
+    *,
+    pictures: Sequence[Image.Image] | None = None,
+    frames: int | None = None,
+    seed: int = 0,
 ) -> list[npt.NDArray[np.int8]]:
-    """Frames to calibrate on: squares of many sizes and places of the default photograph.
+    """Frames to calibrate on: squares of many sizes and places, mirrored, in other exposures.
 
-    A small model has few rows in a frame, and so needs more of them: by default about a thousand
-    rows, in 8 to 64 frames.
+    Parameters
+    ----------
+    config
+        The model.
+    pictures
+        What they are cut from, in turn; by default the photograph of the demo.
+    frames
+        How many. A small model has few rows in a frame, and so needs more of them: by default
+        about a thousand rows, in 16 to 64 frames.
+    seed
+        Another seed gives other frames.
     """
-    frames = min(max(1024 // config.tokens, 8), 64) if frames is None else frames
+    frames = min(max(1024 // config.tokens, 16), 64) if frames is None else frames
     random = np.random.default_rng(seed)
-    picture = open_photograph()
+    pictures = [open_photograph()] if pictures is None else pictures
     found = []
-    for _ in range(frames):
-        side = int(min(picture.size) * random.uniform(0.3, 1.0))
+    for index in range(frames):
+        picture = pictures[index % len(pictures)]
+        side = int(min(picture.size) * random.uniform(0.4, 1.0))
         left, top = (int(random.integers(0, extent - side + 1)) for extent in picture.size)
-        crop = picture.resize((config.image,) * 2, box=(left, top, left + side, top + side))
-        pixels = np.asarray(crop, np.uint8).transpose(2, 0, 1)
+        frame = picture.resize((config.image,) * 2, box=(left, top, left + side, top + side))
+        for change in (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast):
+            frame = change(frame).enhance(random.uniform(0.6, 1.4))
+        pixels = np.asarray(frame, np.uint8).transpose(2, 0, 1)
         found.append(patches_of(pixels[:, :, :: random.choice([-1, 1])], config))
     return found
 
