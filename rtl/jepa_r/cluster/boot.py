@@ -76,8 +76,17 @@ class Boot(wiring.Component):
         with m.If(self.header_en):
             m.d.sync += header.eq(self.header)
 
-        request = self.o.payload
-        m.d.comb += [request.rows.eq(1), request.crc.eq(1), self.active.eq(1)]
+        asked = {"address": Signal(32), "words": Signal(16), "dest": Signal(Destination)}
+        fixed = {"rows": C(1, 16), "crc": C(1, 1)}
+        # In one statement: parts of a signal that are constant alone never change in event-driven
+        # simulation of the Verilog, not even to their value.
+        m.d.comb += self.o.payload.as_value().eq(
+            Cat(
+                Value.cast((asked | fixed).get(name, C(0, field.width)))
+                for name, field in self.o.payload.shape()
+            )
+        )
+        m.d.comb += self.active.eq(1)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.active.eq(0)
@@ -87,9 +96,9 @@ class Boot(wiring.Component):
             with m.State("ASK HEADER"):
                 m.d.comb += [
                     self.o.valid.eq(1),
-                    request.address.eq(address),
-                    request.words.eq(1),
-                    request.dest.eq(Destination.HEADER),
+                    asked["address"].eq(address),
+                    asked["words"].eq(1),
+                    asked["dest"].eq(Destination.HEADER),
                 ]
                 with m.If(self.o.ready):
                     m.next = "HEADER"
@@ -111,9 +120,9 @@ class Boot(wiring.Component):
             with m.State("ASK PROGRAM"):
                 m.d.comb += [
                     self.o.valid.eq(1),
-                    request.address.eq(address + self._offset),
-                    request.words.eq(header.words),
-                    request.dest.eq(Destination.PROGRAM),
+                    asked["address"].eq(address + self._offset),
+                    asked["words"].eq(header.words),
+                    asked["dest"].eq(Destination.PROGRAM),
                 ]
                 with m.If(self.o.ready):
                     m.next = "PROGRAM"
