@@ -302,6 +302,16 @@ class TestRows:
         ]
         check(steps, lanes=lanes, profiles=profiles)
 
+    def test_small_variances_are_exact_to_the_unit(self):
+        rng = np.random.default_rng(9)
+        profiles = [NormProfile.of(width, eps=1e-30, lsb=1.0) for width in (8, 9, 15, 64)]
+        assert [profile.floor for profile in profiles] == [1] * 4
+        steps = [
+            plain(rng.integers(-n, n + 1, 8).tolist(), stat=Stat.MOMENTS.value, profile=n % 4)
+            for n in [0, 0, 0, 0, *range(1, 5)] * 6
+        ]
+        check(steps, lanes=8, profiles=profiles)
+
     def test_profiles_of_all_sizes(self):
         rng = np.random.default_rng(5)
         widths = [2, 3, 4, 5, 31, 32, 33, 63, 64, 65, 1000, 1408, 4095, 4096, 4097, 8191]
