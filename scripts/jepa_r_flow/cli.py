@@ -1,6 +1,7 @@
 """``jepa-r``: parses arguments, prints results. The work is in the modules beside this one."""
 
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -282,4 +283,6 @@ def main() -> None:
     """Entry point of the command."""
     # Components are also built to ask for their latency, and then not elaborated.
     warnings.simplefilter("ignore", UnusedElaboratable)
+    # End as on an error, so that nothing half-written stays behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     app()

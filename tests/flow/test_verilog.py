@@ -70,7 +70,11 @@ def _execute(command: list[str], *, cwd: Path, env: dict[str, str] | None = None
         raise CheckError((process.stdout + process.stderr)[-3000:])
 
 
-@pytest.fixture(scope="module", params=sorted(TOPS))
+#: A cluster takes minutes of synthesis; its parts are tops of their own.
+_TOPS = [pytest.param(top, marks=[pytest.mark.slow] * (top == "cluster")) for top in sorted(TOPS)]
+
+
+@pytest.fixture(scope="module", params=_TOPS)
 def emitted(request, tmp_path_factory):
     """Files of a top at the smallest preset, and its name."""
     into = tmp_path_factory.mktemp(request.param)
