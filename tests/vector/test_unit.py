@@ -133,7 +133,7 @@ class TestResults:
             for src in I32
             for add in I32
             for mul in I16
-            for shift in (0, 45, 46, 47, 48, 62, 63, 255)
+            for shift in (0, 45, 46, 47, 48, 62, 63, 64, 128, 255)
         ]
         steps += [
             step(8, mode=1, src=src, offset=offset, row_mul=65535, row_shift=shift)
