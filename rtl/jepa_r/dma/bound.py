@@ -9,8 +9,9 @@ where ``beat before`` is when that one had to be offered, or the cycle in which 
 if that is later. Times are rounded up only when a beat is offered, not before the next is added.
 
 The contract of writes: memory takes a request at once while no more than ``outstanding`` are under
-way, takes each beat in the cycle it is offered or ``data_bytes / bytes_per_cycle`` after the one
-before, whichever is later, and answers a burst within ``latency`` of its last beat.
+way, takes each beat no later than ``data_bytes / bytes_per_cycle`` after the one before or when it
+is offered, whichever is later, with the same roundings, and answers a burst within ``latency`` of
+its last beat.
 
 All of this is sums and maxima of what happened before, so the latest is what comes of everything
 being as late as allowed, and whatever comes earlier only moves later events forward. These classes
@@ -150,7 +151,7 @@ class ReadBound:
 class WriteBound:
     """Latest completion of every transfer of a :class:`~.Mover`, in the order they are given.
 
-    Times are cycles. Those of transfers to memory are a few cycles a burst too late.
+    Times are cycles. Those of transfers to memory are a few cycles too late.
 
     Parameters
     ----------
@@ -204,17 +205,31 @@ class WriteBound:
         beat = max(width, share * unit)
         beats = beats_of(words, word_bytes=size, data_bytes=width)
 
-        offered = begin + max(Mover.REQUEST + 1, self._mover.read_latency + Mover.PACK + share)
-        taken = max(offered * unit - beat, self._taken)
-        answers = deque([0] * contract.outstanding, maxlen=contract.outstanding)
+        request = begin + Mover.REQUEST - BurstPlanner.NEXT_BLOCK
+        # The cycle in which a beat moves to the register at the bus. The last beat of a burst does
+        # so before the next request.
+        moved = begin + self._mover.read_latency + Mover.PACK
+        taken = self._taken
+        answers = deque([-(10**9)] * contract.outstanding, maxlen=contract.outstanding)
+        left = begin
+        gap = BurstPlanner.NEXT_BLOCK
         for row in range(rows):
             for length in burst_lengths(
                 address + row * stride, beats, data_bytes=width, burst_beats=contract.burst_beats
             ):
-                # The last beat of a burst leaves before the next burst is asked for.
-                first = max(taken + beat, answers[0] + Mover.RELEASE * unit)
-                taken = first + (length - 1) * beat + Mover.BETWEEN * unit
-                answers.append(taken + contract.latency * unit)
-            taken += (BurstPlanner.NEXT_ROW - BurstPlanner.NEXT) * unit
+                request = max(request + gap, left + 1, answers[0] + 1)
+                moved = max(request + 1, -(-taken // unit), moved + share)
+                taken = max((moved + 1) * unit, taken + beat)
+                if beat > width:
+                    # Packing decides when beats are taken, in whole cycles.
+                    taken = -(-taken // unit) * unit
+                if length > 1:
+                    taken += (length - 1) * beat
+                    # It moves when the one before is taken, or when it is packed.
+                    moved = -(-(taken - width) // unit) if beat == width else taken // unit - 1
+                left = moved
+                answers.append(-(-taken // unit) + contract.latency)
+                gap = BurstPlanner.NEXT
+            gap = BurstPlanner.NEXT_ROW
         self._taken = taken
-        return -(-answers[-1] // unit) + Mover.COMPLETE
+        return answers[-1] + Mover.COMPLETE

@@ -124,17 +124,11 @@ class Mover(wiring.Component):
     #: Cycles from a transfer on ``i`` to its begin, if none is under way.
     BEGIN = 2
 
-    #: Cycles from its begin to its first request on the bus.
-    REQUEST = BurstPlanner.FIRST + 3
+    #: Cycles from its begin until its first burst may be asked for.
+    REQUEST = BurstPlanner.FIRST + 2
 
-    #: Cycles that its first word takes to a beat on the bus, above those of reading and packing.
-    PACK = 5
-
-    #: Cycles between bursts, from the last beat of one to a request that waited for it.
-    BETWEEN = 2
-
-    #: Cycles from an answer to the first beat of a burst that waited for it.
-    RELEASE = 3
+    #: Cycles from its begin until its first beat may leave, above those of reading and packing.
+    PACK = 3
 
     #: Cycles from the last answer to ``completed``.
     COMPLETE = 2

@@ -378,7 +378,9 @@ class _WriteSlave(AxiSlaveWrite):
                 int(bus.wstrb.value),
                 last,
             ))
-            due = max(due, taken * unit) + width
+            if taken > -(-due // unit):
+                due = taken * unit
+            due += width
             planned = self._between(taken + 1, -(-due // unit))
 
     async def _answer(self):
