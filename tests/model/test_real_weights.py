@@ -10,7 +10,7 @@ from jepa_r_sim.model import integer
 from jepa_r_sim.model.encoder import encode
 from jepa_r_sim.model.preprocess import centre_crop, open_photograph, patches_of
 from jepa_r_sim.model.quality import compare
-from jepa_r_sim.model.quantiser import quantise
+from jepa_r_sim.model.quantiser import calibration_patches, quantise
 from jepa_r_sim.model.shapes import ModelConfig
 from jepa_r_sim.model.weights import CLASS_TOKEN, PATCH, POSITIONS, EncoderWeights
 
@@ -22,9 +22,9 @@ CONFIG = ModelConfig(
     image=224, patch=14, width=384, heads=6, head_dim=64, depth=12, mlp=1536, tubelet=1,
     class_token=True, absolute_positions=True, rotary=False,
 )  # fmt: skip
-#: Squares of the photograph, (left, top, side): no pixel is both calibrated on and tested.
-CALIBRATION = [(0, 0, 290), (0, 150, 290), (0, 310, 290), (10, 60, 160), (130, 20, 160),
-               (60, 240, 220), (0, 420, 180), (140, 380, 150)]  # fmt: skip
+#: Calibrated on is what lies left of this column of the photograph, tested what lies right of it.
+SPLIT = 290
+#: Squares to test on: left, top, side.
 TEST = [(290, 0, 222), (290, 130, 222), (290, 260, 222), (290, 378, 222)]
 
 
@@ -96,7 +96,8 @@ def crop(left: int, top: int, side: int) -> np.ndarray:
 
 def test_integer_path_keeps_the_latents_of_trained_weights(capsys):
     weights = dinov2()
-    quantised = quantise(weights, [crop(*box) for box in CALIBRATION])
+    left = open_photograph().crop((0, 0, SPLIT, 600))
+    quantised = quantise(weights, calibration_patches(CONFIG, pictures=[left], frames=16))
     results = []
     for box in TEST:
         patches = crop(*box)

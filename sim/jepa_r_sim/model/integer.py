@@ -1,6 +1,7 @@
 """The encoder in integers: by definition what the chip computes, bit for bit."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,20 +37,20 @@ class Trace:
     """
 
     latent: npt.NDArray[np.int8]
-    tensors: Mapping[str, npt.NDArray[np.integer]] = field(repr=False)
+    tensors: Mapping[str, npt.NDArray[Any]] = field(repr=False)
 
-    def __getitem__(self, name: str) -> npt.NDArray[np.integer]:
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self.tensors[name]
 
 
-Tensors = dict[str, npt.NDArray[np.integer]]
+Tensors = dict[str, npt.NDArray[Any]]
 
 
 def _table(scale: rows.RowScale) -> Int:
     return np.stack([scale.offset, scale.mul, scale.shift], -1)
 
 
-def norm(x: npt.ArrayLike, layer: Norm, name: str, tensors: Tensors) -> npt.NDArray[np.integer]:
+def norm(x: npt.ArrayLike, layer: Norm, name: str, tensors: Tensors) -> npt.NDArray[Any]:
     """LayerNorm of INT16 rows; leaves its result and its row parameters in ``tensors``."""
     scale = rows.moments(x, layer.profile)
     y = lane.normalise(x, scale.offset, scale.mul, scale.shift, pre=8)

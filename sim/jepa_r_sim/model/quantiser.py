@@ -16,6 +16,7 @@ its last bias.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -193,7 +194,9 @@ def _linear(
     return Linear(weight=rounded.weight, add=add.astype(np.int32), mul=mul, shift=shift)
 
 
-def _column(gain: Float, offset: Float, fraction: int) -> tuple[Float, Float, int]:
+def _column(
+    gain: Float, offset: Float, fraction: int
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32], int]:
     """INT16 and INT32 of ``y * 2**-fraction * gain + offset``, and the shift behind them."""
     per_unit = np.abs(gain) * 2.0**-fraction
     room = min(32767 / max(per_unit.max(), 1e-12), 2.0**30 / max(np.abs(offset).max(), 1e-12))
@@ -337,7 +340,7 @@ class _Calibration:
         self.reach = self.final_reach = 0.0
         self._kept: dict[str, list[Float]] = {}
         for frame in frames:
-            self._previous = np.zeros(1)
+            self._previous: Float = np.zeros(1)
             result = encode(weights, frame, dtype=np.float32, observe=self._see)
             self.final_reach = max(self.final_reach, float(np.abs(result.hidden).max()))
 
@@ -401,7 +404,7 @@ def _corrected(linear: Linear, wanted: Float, x: list[npt.NDArray[np.int16]], ls
 
 def _quantise_attention(
     weights: EncoderWeights, layer: int, seen: _Calibration, profile: NormProfile, lsb: float
-) -> dict[str, object]:
+) -> dict[str, Any]:
     config, name = weights.config, f"layer.{layer}"
     source = f"encoder.layer.{layer}"
     gain, offset = weights.affine(f"{source}.norm1")
@@ -456,7 +459,7 @@ def _quantise_attention(
 
 def _quantise_mlp(
     weights: EncoderWeights, layer: int, seen: _Calibration, profile: NormProfile, lsb: float
-) -> dict[str, object]:
+) -> dict[str, Any]:
     name, source = f"layer.{layer}", f"encoder.layer.{layer}"
     gain, offset = weights.affine(f"{source}.norm2")
     weight1, bias1 = weights.affine(f"{source}.mlp.fc1")
