@@ -159,6 +159,7 @@ def test_damaged_data_never_complete(reader, tmp_path):
         stopped(reader, "CRC", mode=[["flip", place, {"bit": rng.randrange(8)}]])
         for place in places
     ]
+    scenarios.append(stopped(reader, "CRC", mode=[["flip", behind + 3, {"bit": 7}]]))
     # What follows the sum in its beat is padding; and nobody looks where no sum is asked for.
     scenarios.append(stopped(reader, None, complete=3, mode=[["flip", behind + 4]]))
     run(reader, scenarios, tmp_path)

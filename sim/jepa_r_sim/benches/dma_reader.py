@@ -155,9 +155,15 @@ async def run_scenario(dut, memory, scenario, words, image):
         dut.i__valid.value = 0
         if watch.faults:
             break
+    # Memory that was early may pause for as long as all of it would have taken.
+    most = sum(
+        width * sum(map(len, beats_of_rows(transfer, words.get(transfer["dest"], width), width)))
+        for transfer in transfers
+    )
+    patience = 2 * contract.latency + 200 + most // contract.bytes_per_cycle
     idle = 0
     progress = None
-    while idle < 2 * contract.latency + 200:
+    while idle < patience:
         await FallingEdge(dut.clk)
         now = (len(watch.words), len(watch.completed), len(memory.read_bursts))
         idle = idle + 1 if now == progress else 0
