@@ -330,10 +330,10 @@ PRESETS: dict[str, ChipConfig] = {
             tile=TileConfig(
                 rows=128,
                 columns=128,
-                lanes=64,
+                lanes=32,
                 acc_rows=192,
                 act_words=16384,
-                x_words=8192,
+                x_words=16384,
                 rope_words=64,
                 row_entries=512,
             ),

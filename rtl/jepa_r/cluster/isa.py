@@ -1,8 +1,8 @@
 """The instruction set of the sequencer: what one program word says.
 
 A program is a list of words of :data:`WORD_BITS`. Operations start one engine at a cycle that
-the compiler fixed; words of the control kind steer loops and pointers. ``wait`` of each word is added
-to the running start time when the word is met, so that an operation's start is the sum of all
+the compiler fixed; words of the control kind steer loops and pointers. ``wait`` of each word is
+added to the running start time when the word is met, so that an operation's start is the sum of all
 waits before it (of END's only when it jumps back).
 
 Address operands have a pointer beside them (``*_ptr``, 0 for none): the value of that pointer

@@ -83,8 +83,11 @@ class ClusterTiming:
 
     @property
     def load_delay(self) -> int:
-        """From the reader's completion to the cycle in which the sequencer knows of it."""
-        return 1
+        """From a completion to the cycle in which the sequencer may count on it.
+
+        One register on the way of the words, and the counter of what is under way.
+        """
+        return 2
 
     @property
     def first_start(self) -> int:

@@ -162,5 +162,6 @@ def compile_encoder(
         profiles=encoder.profiles,
         end=encoder.scheduler.end,
         config=config,
+        turn=encoder.layer_operations,
     )
     return Compiled(config, encoder, program)

@@ -152,6 +152,8 @@ class EncoderProgram:
         Operations with their cycles.
     profiles
         Constants of LayerNorms, set at the start.
+    layer_operations
+        Operations of one layer.
     input_bytes, output_bytes
         Sizes of one tile's part of the input and of the output.
 
@@ -453,8 +455,12 @@ class EncoderProgram:
             ),
         )  # fmt: skip
         for layer in range(model.depth):
+            # Every layer finds the rings as the one before did, so that their schedules are alike.
             self._ring = self._params = 0
+            self.image.align(4096)
+            before = len(self.scheduler.placed)
             self._layer(layer)
+            self.layer_operations = len(self.scheduler.placed) - before
         self._stage = "norm"
         self._norm(
             lambda: q.norm, wide=True, shift2=q.norm.shift2 if q else 15,

@@ -82,12 +82,21 @@ class Image:
         self.size += (beats + 1) * self.data_bytes
         return address
 
+    def align(self, boundary: int) -> None:
+        """Leave a gap up to a multiple of ``boundary``, so that bursts split as they did before."""
+        gap = -(self.base + self.size) % boundary
+        self._parts.append((0, lambda: np.zeros((0, gap), np.uint8)))
+        self.size += gap
+
     def render(self) -> bytes:
         """All bytes from ``base`` on."""
         out = bytearray()
         for count, words in self._parts:
             made = words()
             assert len(made) == count, (len(made), count)
+            if not count:
+                out += bytes(made.shape[1])
+                continue
             body = pack_words(made, self.data_bytes)
             out += body + zlib.crc32(body).to_bytes(4, "little").ljust(self.data_bytes, b"\0")
         assert len(out) == self.size, (len(out), self.size)

@@ -5,9 +5,10 @@ steps, becomes a loop; loops that repeat become loops of loops. Unrolling gives 
 that went in, to the cycle and to the address: the caller checks it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from jepa_r.cluster.isa import ADDS, OPERANDS
 from jepa_r.cluster.sequencer import LOOP_DEPTH, Sequencer
@@ -25,20 +26,28 @@ class Single:
     ----------
     start
         Cycle.
-    key
+    kind
         All fields but the address operands.
     values
         Address operands.
     operation
         The first operation of its kind.
+    outer
+        What the address operands grow by in a loop around everything.
     """
 
     start: int
-    key: tuple
+    kind: tuple
     values: tuple[int, ...]
     operation: Operation
+    outer: tuple[int, ...] = ()
     words: int = 1
     depth: int = 0
+
+    @property
+    def key(self) -> tuple:
+        """What two nodes of one loop's turns have in common."""
+        return (self.kind, self.outer)
 
 
 @frozen(eq=False)
@@ -60,6 +69,7 @@ class Loop:
     start: int = field(init=False)
     key: tuple = field(init=False)
     values: tuple[int, ...] = field(init=False)
+    outer: tuple[int, ...] = field(init=False)
     words: int = field(init=False)
     depth: int = field(init=False)
 
@@ -70,6 +80,7 @@ class Loop:
         shape = tuple((node.start - start, node.key) for node in self.body)
         put(self, "key", ("loop", self.count, self.period, shape, self.strides))
         put(self, "values", tuple(value for node in self.body for value in node.values))
+        put(self, "outer", tuple(step for node in self.body for step in node.outer))
         put(self, "words", sum(node.words for node in self.body) + _overhead(self.strides))
         put(self, "depth", 1 + max(node.depth for node in self.body))
 
@@ -89,17 +100,68 @@ def _cycles(body: Sequence[Node], strides: Sequence[int]) -> int:
     return words * Sequencer.WORD_CYCLES + Sequencer.JUMP_CYCLES
 
 
-def roll(operations: Sequence[Operation], *, longest: int = 192) -> list[Node]:
+def roll(
+    operations: Sequence[Operation], *, turn: int | None = None, longest: int = 64
+) -> list[Node]:
     """Roll up operations that are in order of their starts.
 
     Parameters
     ----------
     operations
         With their start cycles.
+    turn
+        Operations of one turn of the outermost loop, if the program has one: those of a layer.
     longest
-        Nodes of the longest body that is looked for.
+        Nodes of the longest body that is looked for elsewhere.
     """
-    nodes: list[Node] = [_single(op) for op in operations]
+    singles = [_single(op) for op in operations]
+    span = None if turn is None else _outermost(singles, turn)
+    if span is None:
+        return _roll(singles, longest)
+    first, count, period = span
+    body = [
+        evolve(one, outer=tuple(b - a for a, b in zip(one.values, two.values, strict=True)))
+        for one, two in zip(
+            singles[first : first + turn], singles[first + turn : first + 2 * turn], strict=True
+        )
+    ]
+    rolled = _roll(body, longest)
+    loop = Loop(tuple(rolled), count, period, tuple(s for node in rolled for s in node.outer))
+    before, after = singles[:first], singles[first + count * turn :]
+    return [*_roll(before, longest), loop, *_roll(after, longest)]
+
+
+def _outermost(singles: list[Single], turn: int) -> tuple[int, int, int] | None:
+    """First node, count and period of the longest loop of ``turn`` operations."""
+    pairs = list(zip(singles, singles[turn:], strict=False))
+    if not pairs:
+        return None
+    periods = Counter(two.start - one.start for one, two in pairs if one.kind == two.kind)
+    if not periods:
+        return None
+    period = periods.most_common(1)[0][0]
+    steps = [
+        tuple(b - a for a, b in zip(one.values, two.values, strict=True))
+        if one.kind == two.kind and two.start - one.start == period
+        else None
+        for one, two in pairs
+    ]
+    best: tuple[int, int, int] | None = None
+    begin = 0
+    for at in range(len(steps) + 1):
+        fits = at < len(steps) and steps[at] is not None
+        if fits and (at - turn < begin or steps[at - turn] == steps[at]):
+            continue
+        count = (at - begin) // turn + 1
+        if count > (best[1] if best else 1):
+            best = begin, count, period
+        begin = at if fits else at + 1
+    return best
+
+
+def _roll(nodes: Sequence[Node], longest: int) -> list[Node]:
+    """Roll up what repeats, the shortest bodies first."""
+    nodes = list(nodes)
     while True:
         rolled = _pass(nodes, longest)
         if len(rolled) == len(nodes):
@@ -186,7 +248,7 @@ def _unroll(
 ) -> Iterator[tuple[int, tuple, tuple[int, ...]]]:
     if isinstance(node, Single):
         values = tuple(v + o for v, o in zip(node.values, offsets, strict=True))
-        yield node.start + shift, node.key, values
+        yield node.start + shift, node.kind, values
         return
     for turn in range(node.count):
         moved = [o + turn * s for o, s in zip(offsets, node.strides, strict=True)]

@@ -85,13 +85,25 @@ class Machine:
     banks: dict[str, Bank]
     _taken: dict[str, dict[str, list[tuple[int, int]]]] = field(factory=dict)
 
-    def earliest(self, accesses: list[Access], windows: list[Window], start: int) -> int:
-        """First cycle from ``start`` on in which an operation harms nothing and lacks nothing."""
+    def earliest(
+        self,
+        accesses: list[Access],
+        windows: list[Window],
+        start: int,
+        *,
+        transfer: bool = False,
+    ) -> int:
+        """First cycle from ``start`` on in which an operation harms nothing and lacks nothing.
+
+        A ``transfer`` comes after all transfers before it, whatever they write.
+        """
         for access in accesses:
             bank = self.banks[access.memory]
             written = bank.written[access.words]
             if access.write:
                 # A read that starts with the write still sees the old word.
+                if transfer:
+                    written = np.where(bank.transfer[access.words] >= 0, _NEVER, written)
                 bound = np.maximum(bank.read[access.words], written + 1) - access.first
             else:
                 bound = written + 1 - access.first

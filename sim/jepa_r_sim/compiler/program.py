@@ -87,13 +87,20 @@ def _checked(words: Sequence[int], data_bytes: int) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little").ljust(data_bytes, b"\0")
 
 
+#: Pointer: for each loop around a value in which it grows, its depth and a number among those that
+#: start from the same pointer.
+_Name = tuple[tuple[int, int], ...]
+
+
 class _Writer:
     """Words of rolled-up operations, with pointers for the loops' strides."""
 
     def __init__(self) -> None:
         self.words: list[int] = []
         self.time = 0
-        self._free = list(range(POINTERS - 1, 0, -1))
+        self._numbers: dict[_Name, int] = {}
+        #: Pointers used so far in each of the loops that are open, the program itself first.
+        self._used: list[set[_Name]] = [set()]
 
     def control(self, control: Control, wait: int = 0, **fields: int) -> None:
         layout = LAYOUTS[control]
@@ -112,11 +119,11 @@ class _Writer:
                 adds |= encode(entry, fields) << n * entry.size
             self.control(Control.ADD, adds=adds)
 
-    def nodes(self, nodes: Sequence[Node], strides: list[tuple[tuple[int, int], ...]]) -> None:
-        """Write nodes; ``strides`` has for each value its steps in the loops around it."""
+    def nodes(self, nodes: Sequence[Node], names: Sequence[_Name]) -> None:
+        """Write nodes; ``names`` has the pointer of each value."""
         at = 0
         for node in nodes:
-            part = strides[at : at + len(node.values)]
+            part = names[at : at + len(node.values)]
             if isinstance(node, Loop):
                 self._loop(node, part)
             else:
@@ -125,46 +132,56 @@ class _Writer:
 
     def top(self, nodes: Sequence[Node]) -> None:
         """Write a whole program's nodes."""
-        for node in nodes:
-            self._pointers: dict[tuple[tuple[int, int], ...], int] = {}
-            self.nodes([node], [()] * len(node.values))
+        self.nodes(nodes, [()] * sum(len(node.values) for node in nodes))
 
-    def _pointer(self, steps: tuple[tuple[int, int], ...]) -> int:
-        """Pointer of values that grow by these steps in these loops."""
-        if not steps:
+    def _pointer(self, name: _Name) -> int:
+        """Number of the register that holds a pointer."""
+        if not name:
             return 0
-        if steps not in self._pointers:
-            number = len(self._pointers) + 1
-            if number >= POINTERS:
-                raise ConfigError(f"the program's loops need more than {POINTERS - 1} pointers")
-            self._pointers[steps] = number
-        return self._pointers[steps]
+        self._used[-1].add(name)
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        if number >= POINTERS:
+            raise ConfigError(f"the program's loops need more than {POINTERS - 1} pointers")
+        return number
 
-    def _single(self, node: Single, strides: list[tuple[tuple[int, int], ...]]) -> None:
+    def _single(self, node: Single, names: Sequence[_Name]) -> None:
         op = node.operation
         fields = dict(op.fields)
         operands = OPERANDS[op.engine]
-        for (name, pointer), value, steps in zip(operands, node.values, strides, strict=True):
-            fields[name] = value
-            fields[pointer] = self._pointer(steps)
+        for (field, pointer), value, name in zip(operands, node.values, names, strict=True):
+            fields[field] = value
+            fields[pointer] = self._pointer(name)
         fields |= {"engine": op.engine, "wait": node.start - self.time}
         self.words.append(encode(LAYOUTS[op.engine], fields))
         self.time = node.start
 
-    def _loop(self, node: Loop, outer: list[tuple[tuple[int, int], ...]]) -> None:
+    def _loop(self, node: Loop, outer: Sequence[_Name]) -> None:
         self.control(Control.LOOP, wait=node.start - self.time, count=node.count)
         self.time = node.start
-        inner = [
-            (*steps, (id(node), stride)) if stride else steps
-            for steps, stride in zip(outer, node.strides, strict=True)
-        ]
-        self.nodes(node.body, inner)
-        # Every pointer that grows in this loop, whoever uses it.
-        grows = {
-            pointer: dict(steps)[id(node)]
-            for steps, pointer in self._pointers.items()
-            if id(node) in dict(steps)
-        }
+        # A value that grows here has a pointer below the one it had outside, so that loops one
+        # after the other share registers.
+        strides: dict[_Name, int] = {}
+        known: dict[tuple[_Name, int], _Name] = {}
+        names: list[_Name] = []
+        for name, stride in zip(outer, node.strides, strict=True):
+            if not stride:
+                names.append(name)
+                continue
+            if (name, stride) not in known:
+                ordinal = sum(other == name for other, _stride in known)
+                known[name, stride] = (*name, (len(self._used), ordinal))
+                strides[known[name, stride]] = stride
+            names.append(known[name, stride])
+        self._used.append(set())
+        self.nodes(node.body, names)
+        used = self._used.pop()
+        self._used[-1] |= used
+        # Pointers of loops inside grow with the pointer that they start from.
+        grows: dict[int, int] = {}
+        for name in sorted(used):
+            for length in range(1, len(name) + 1):
+                if name[:length] in strides:
+                    grows[self._numbers[name]] = strides[name[:length]]
         self.add(grows)
         self.control(Control.END, wait=node.start + node.period - self.time)
         self.add({pointer: -stride * node.count for pointer, stride in grows.items()})
@@ -177,6 +194,7 @@ def assemble(
     profiles: Sequence[NormProfile],
     end: int,
     config: ClusterConfig,
+    turn: int | None = None,
 ) -> Program:
     """Make a program of scheduled operations, in order of their starts.
 
@@ -190,13 +208,15 @@ def assemble(
         Cycle in which everything is visible.
     config
         The cluster.
+    turn
+        Operations of one layer.
 
     Raises
     ------
     ConfigError
         If the program does not fit, or the sequencer cannot keep up with it.
     """
-    words = assemble_words(operations, end=end, profiles=profiles, queue=config.queue)
+    words = assemble_words(operations, end=end, profiles=profiles, queue=config.queue, turn=turn)
     if len(words) > config.program_words:
         raise ConfigError(
             f"program_words is {config.program_words}; this program needs {len(words)}"
@@ -210,6 +230,7 @@ def assemble_words(
     end: int,
     profiles: Sequence[NormProfile] = (),
     queue: int = 4,
+    turn: int | None = None,
     check: bool = True,
 ) -> list[int]:
     """Program words of scheduled operations.
@@ -220,11 +241,13 @@ def assemble_words(
         As for :func:`assemble`.
     queue
         Operations that wait for each engine.
+    turn
+        As for :func:`~jepa_r_sim.compiler.loops.roll`.
     check
         Whether to refuse a program that the sequencer cannot keep up with.
     """
-    nodes = roll(operations)
-    flat = [(s.start, s.key, s.values) for s in roll(operations, longest=0)]
+    nodes = roll(operations, turn=turn)
+    flat = [(s.start, s.kind, s.values) for s in roll(operations, longest=0)]
     assert list(unroll(nodes)) == flat, "rolling up has changed the schedule"
     writer = _Writer()
     for index, profile in enumerate(profiles):

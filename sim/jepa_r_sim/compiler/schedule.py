@@ -101,7 +101,9 @@ class Scheduler:
     def _place(
         self, op: Operation, footprint: Footprint, start: int, work: str, cycles: int
     ) -> None:
-        op.start = self._machine.earliest(footprint.accesses, footprint.windows, start)
+        op.start = self._machine.earliest(
+            footprint.accesses, footprint.windows, start, transfer=op.engine is Engine.READ
+        )
         transfer = len(self._transfers) if op.engine is Engine.READ else -1
         op.needs = self._machine.commit(footprint.accesses, footprint.windows, op.start, transfer)
         self._stages.setdefault(op.stage, Counter())[work] += cycles
@@ -137,7 +139,9 @@ class Scheduler:
             bound = self._read_bound.copy()
             complete = bound.transfer(issue=start, crc=bool(f["crc"]), **shape)
             footprint = self.operations.read_footprint(f, complete + self.timing.load_delay - start)
-            found = self._machine.earliest(footprint.accesses, footprint.windows, start)
+            found = self._machine.earliest(
+                footprint.accesses, footprint.windows, start, transfer=True
+            )
             if found == start:
                 break
             start = found
