@@ -11,9 +11,14 @@ SIZES = [(8, 2, 1, False), (32, 48, 4, False), (24, 16, 3, True), (16, 7, 1, Tru
 
 
 def simulate(dut, testbench):
+    async def after_clearing(ctx):
+        for _ in range(dut.clear_cycles):
+            await ctx.tick()
+        await testbench(ctx)
+
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
+    simulator.add_testbench(after_clearing)
     simulator.run()
 
 
@@ -87,6 +92,19 @@ def test_reads_see_all_writes_before_them(width, depth, segments, ecc):
             assert not ctx.get(dut.corrected)
             assert not ctx.get(dut.uncorrectable)
             assert not ctx.get(dut.scrubbed)
+
+    simulate(dut, testbench)
+
+
+def test_rows_are_zero_after_clearing_and_need_no_correction():
+    dut = Sram(width=24, depth=7, segments=3, ecc=True)
+
+    async def testbench(ctx):
+        for row in range(7):
+            assert await read(ctx, dut, row) == (0, 0, 0)
+        for _ in range(30):
+            assert not ctx.get(dut.scrubbed)
+            await ctx.tick()
 
     simulate(dut, testbench)
 

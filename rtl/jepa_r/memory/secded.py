@@ -122,7 +122,7 @@ class SecdedDecoder(wiring.Component):
         wrong = Signal(len(self.code))
         m.d.comb += [
             syndrome.eq(_syndrome(self.code, every_column)),
-            wrong.eq(Cat(syndrome == Const(column, rows) for column in every_column)),
+            wrong.eq(Cat(syndrome == column for column in every_column)),
             self.data.eq(self.code[:width] ^ wrong[:width]),
             self.corrected.eq(wrong.any()),
             self.uncorrectable.eq(syndrome.any() & ~wrong.any()),

@@ -10,6 +10,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
+from jepa_r.memory.sram import Sram
 from jepa_r_sim.cosim import parameters, report
 
 CYCLES = 4000
@@ -32,11 +33,14 @@ async def random_accesses(dut):
     for _ in range(2):
         await FallingEdge(dut.clk)
     dut.rst.value = 0
+    memory = Sram(width=width, depth=depth, segments=segments, ecc=ecc)
+    for _ in range(memory.clear_cycles):
+        await FallingEdge(dut.clk)
 
     coming = deque([None, None])
     told = {"corrected": 0, "uncorrectable": 0, "scrubbed": 0}
     for cycle in range(CYCLES):
-        # Every row is written before any is read: nothing else has a meaning.
+        # Without code, rows have no contents until they are written.
         filling = cycle < depth
         busy = filling or rng.random() < 0.7
         row = cycle if filling else rng.randrange(depth)
