@@ -97,7 +97,7 @@ def crop(left: int, top: int, side: int) -> np.ndarray:
 def test_integer_path_keeps_the_latents_of_trained_weights(capsys):
     weights = dinov2()
     left = open_photograph().crop((0, 0, SPLIT, 600))
-    quantised = quantise(weights, calibration_patches(CONFIG, pictures=[left], frames=16))
+    quantised = quantise(weights, calibration_patches(CONFIG, pictures=[left], frames=24))
     results = []
     for box in TEST:
         patches = crop(*box)

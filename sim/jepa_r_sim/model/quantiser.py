@@ -219,8 +219,9 @@ def _search_heads(query: Float, key: Float, unrotated: Float) -> tuple[Float, Fl
     """
 
     def factors(query: Float, key: Float) -> Float:
-        reach = [np.abs(x).max((0, 2)).reshape(x.shape[1], -1, 2).max(2) for x in (query, key)]
-        return np.sqrt(np.maximum(reach[1], 1e-6) / np.maximum(reach[0], 1e-6)).repeat(2, 1)
+        power = np.stack([(x * x).mean((0, 2)) for x in (query, key)])
+        power = power.reshape(2, query.shape[1], -1, 2).sum(-1)
+        return ((np.maximum(power[1], 1e-9) / np.maximum(power[0], 1e-9)) ** 0.25).repeat(2, 1)
 
     def reaches(query: Float, key: Float) -> Float:
         factor = factors(query, key)[:, None]
