@@ -1,12 +1,11 @@
 """From an encoder to the operations of a cluster: blocking, padding, places in memory.
 
 Tokens are split evenly: tile j holds tokens j T to j T + T - 1 of every camera, so that row r of
-a tile is token r % T of camera r // T. Every matrix ``[rows, K]`` in a tile is stored in K-blocks of
-R bytes. Heads are padded to whole segments of the lanes, other widths to whole segments at their
-end; padding has zero parameters, so that it is zero in the residual stream and cannot be seen
-elsewhere.
-Keys and values of all tiles are exchanged through the last bank of the shared memory, one camera
-after another.
+a tile is token r % T of camera r // T. Every matrix ``[rows, K]`` in a tile is stored in K-blocks
+of R bytes. Heads are padded to whole segments of the lanes, other widths at their end; padding has
+zero parameters, so that it is zero in the residual stream and cannot be seen elsewhere. Keys and
+values of all tiles are exchanged through the last bank of the shared memory, one camera after
+another.
 """
 
 from collections.abc import Callable, Iterator
@@ -227,8 +226,13 @@ class EncoderProgram:
 
         bank = (shared.banks - 1) << ops.shared_bits
         keys = _Allocator("shared.bank_words", shared.bank_words, 30, [0])
-        self._keys = bank + keys.take(lay.blocks(lay.inner) * lay.keys, 0)
-        self._values = bank + keys.take(lay.inner * lay.blocks(lay.keys), 0)
+        # Twice where there is room, so that one camera's are exchanged while another's are used.
+        one = lay.blocks(lay.inner) * lay.keys + lay.inner * lay.blocks(lay.keys)
+        copies = 2 if lay.cameras > 1 and 2 * one <= shared.bank_words else 1
+        self._keys, self._values = [], []
+        for _ in range(copies):
+            self._keys.append(bank + keys.take(lay.blocks(lay.inner) * lay.keys, 0))
+            self._values.append(bank + keys.take(lay.inner * lay.blocks(lay.keys), 0))
         self._ring = 0
         self._params = 0
 
@@ -510,11 +514,13 @@ class EncoderProgram:
             lambda: layer().norm1, wide=False, profile=None,
             shift2=scalars.norm1.shift2 if scalars else 20,
         )  # fmt: skip
-        self._stage = f"layer {n}: query, key"
+        # Keys and values first: they are exchanged while the queries are made.
+        self._stage = f"layer {n}: key"
         self._rotated(self._k, lambda: layer().key, q.rope.shift if q else 21)
-        self._rotated(self._q, lambda: layer().query, q.rope.shift if q else 21)
         self._stage = f"layer {n}: value"
         self._value(layer)
+        self._stage = f"layer {n}: query"
+        self._rotated(self._q, lambda: layer().query, q.rope.shift if q else 21)
         self._stage = f"layer {n}: attention"
         self._attention(layer, scalars.context.shift2 if scalars else 23)
         self._stage = f"layer {n}: projection"
@@ -647,23 +653,31 @@ class EncoderProgram:
                     self._per_head(layer().value.weight), channel, rows, 0, blocks, tile.rows
                 ),
             )  # fmt: skip
-            for camera in range(lay.cameras):
-                for first in range(0, lay.tokens, tile.columns):
-                    count = min(tile.columns, lay.tokens - first)
-                    half = self._array(
-                        a_shared=1, a_addr=place, a_stride=rows,
-                        b_addr=self._h + camera * lay.tokens + first, b_stride=lay.rows,
-                        rows=rows, columns=count, passes=blocks,
-                        k_last=model.width - (blocks - 1) * tile.rows,
-                    )  # fmt: skip
+            # Tokens of several cameras fill the array's columns together.
+            for first in range(0, lay.rows, tile.columns):
+                columns = min(tile.columns, lay.rows - first)
+                half = self._array(
+                    a_shared=1, a_addr=place, a_stride=rows,
+                    b_addr=self._h + first, b_stride=lay.rows,
+                    rows=rows, columns=columns, passes=blocks,
+                    k_last=model.width - (blocks - 1) * tile.rows,
+                )  # fmt: skip
+                for at, token, count in self._cameras_of(first, columns):
+                    source = self._from_acc(half, 0, rows, count)
+                    source |= {"param_step": 0, "src_seg": lay.segments(at)}
+                    base = self._value_base((first + at) // lay.tokens)
                     self._add(
-                        Engine.VECTOR, mode=Mode.REQUANT, param_addr=params,
-                        **(self._from_acc(half, 0, rows, count) | {"param_step": 0}),
-                        **self._to_act(self._value_base(camera), channel, first, stride=lay.inner),
+                        Engine.VECTOR, mode=Mode.REQUANT, param_addr=params, **source,
+                        **self._to_act(base, channel, token, stride=lay.inner),
                     )  # fmt: skip
 
     def _value_base(self, camera: int) -> int:
         return self._v + camera * self.layout.inner * self.layout.blocks(self.layout.tokens)
+
+    @staticmethod
+    def _exchanged(places: list[int], camera: int) -> int:
+        """Where one camera's keys or values lie in the shared memory."""
+        return places[camera % len(places)]
 
     def _exchange(self, camera: int) -> None:
         """Keys and values of one camera, from all tiles to the shared memory."""
@@ -673,7 +687,7 @@ class EncoderProgram:
             self._add(
                 Engine.MOVE, tile=n, src_addr=self._k + camera * lay.tokens, words=lay.tokens,
                 rows=lay.blocks(lay.inner), src_stride=lay.rows, to_shared=1,
-                address=self._keys + n * lay.tokens, stride=lay.keys,
+                address=self._exchanged(self._keys, camera) + n * lay.tokens, stride=lay.keys,
             )  # fmt: skip
         for n in range(self.config.tiles):
             first = n * lay.tokens
@@ -681,7 +695,8 @@ class EncoderProgram:
             self._add(
                 Engine.MOVE, tile=n, src_addr=self._value_base(camera), words=lay.inner,
                 rows=lay.blocks(lay.tokens), src_stride=lay.inner, to_shared=1,
-                address=self._values + first // tile.rows * lay.inner, stride=lay.inner,
+                address=self._exchanged(self._values, camera) + first // tile.rows * lay.inner,
+                stride=lay.inner,
                 segments=0 if segments >= parts else segments,
                 dst_seg=first % tile.rows // tile.lanes,
             )  # fmt: skip
@@ -732,7 +747,8 @@ class EncoderProgram:
                 half = self._array(
                     a_addr=self._q + block * lay.rows + camera * lay.tokens + row,
                     a_stride=lay.rows, b_shared=1,
-                    b_addr=self._keys + block * lay.keys + key, b_stride=lay.keys,
+                    b_addr=self._exchanged(self._keys, camera) + block * lay.keys + key,
+                    b_stride=lay.keys,
                     rows=rows, columns=count, passes=last - block + 1,
                     k_first=first - block * tile.rows,
                     k_last=first + lay.head - last * tile.rows,
@@ -766,7 +782,8 @@ class EncoderProgram:
                 channel = head * lay.head + at
                 half = self._array(
                     a_addr=self._p[head % 2] + row, a_stride=lay.tokens,
-                    b_shared=1, b_addr=self._values + channel, b_stride=lay.inner,
+                    b_shared=1, b_stride=lay.inner,
+                    b_addr=self._exchanged(self._values, camera) + channel,
                     rows=rows, columns=columns, passes=blocks,
                     k_last=lay.keys - (blocks - 1) * tile.rows,
                 )  # fmt: skip

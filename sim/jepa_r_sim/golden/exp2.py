@@ -12,8 +12,8 @@ TABLE = np.rint(127 * 256 * 2.0 ** (-np.arange(16) / 16)).astype(np.int64)
 def exp2(distance: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """``127 * 2**(-distance / 16)``, rounded half up, as the hardware does it.
 
-    ``distance`` is how far a logit lies below its row's maximum, in sixteenths of an octave, 0..255.
-    The result is 0..127.
+    ``distance`` is how far a logit lies below its row's maximum, in sixteenths of an octave,
+    0..255. The result is 0..127.
     """
     distance = np.asarray(distance, dtype=np.int64)
     octaves, fraction = distance >> 4, distance & 15

@@ -12,8 +12,8 @@ SUM_BITS = 24
 def reciprocal(total: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """``1 / total = mantissa * 2**-(39 - lead)``, with ``lead`` leading zeros of the 24-bit sum.
 
-    ``mantissa = min(65535, floor(2**39 / (total << lead)))`` has its 16th bit set. A sum of 0 counts
-    as 1.
+    ``mantissa = min(65535, floor(2**39 / (total << lead)))`` has its 16th bit set. A sum of 0
+    counts as 1.
 
     Returns
     -------

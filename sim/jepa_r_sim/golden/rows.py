@@ -54,7 +54,7 @@ class NormProfile:
 
     @staticmethod
     def fraction_of(width: int) -> int:
-        """Fractional bits of normalised values: they are at most ``sqrt(width - 1)``, in 16 bits."""
+        """Fractional bits of normalised values, which are at most ``sqrt(width - 1)``: 16 bits."""
         return 15 - ((width - 1).bit_length() + 1) // 2
 
     @property
