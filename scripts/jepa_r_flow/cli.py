@@ -224,10 +224,13 @@ def wcet_command(
         return wcet(preset=preset, model=model, overrides=overrides, cameras=cameras, stages=stages)
 
     def show(result: dict[str, Any], console: Console) -> None:
-        table = Table("stage", "cycles", "bound by")
-        table.columns[1].justify = "right"
-        for stage in result["stages"]:
-            table.add_row(stage["name"], f"{stage['cycles']:,}", stage["bound"])
+        table = Table("stage", "times", "cycles", "bound by")
+        for column in table.columns[1:3]:
+            column.justify = "right"
+        for name, group in _layers_together(result["stages"]).items():
+            bounds = ", ".join(dict.fromkeys(stage["bound"] for stage in group))
+            cycles = sum(stage["cycles"] for stage in group)
+            table.add_row(name, str(len(group)), f"{cycles:,}", bounds)
         console.print(table)
         _print_table(
             console,
@@ -270,6 +273,15 @@ def _refuse(message: str, code: int, as_json: bool) -> NoReturn:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
     sys.stderr.write(f"jepa-r: {message}\n")
     raise typer.Exit(code)
+
+
+def _layers_together(stages: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Stages by name, those of all layers under one, in the order of the first."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for stage in stages:
+        _layer, colon, part = stage["name"].partition(": ")
+        groups.setdefault(part if colon else stage["name"], []).append(stage)
+    return groups
 
 
 def _print_table(console: Console, values: dict[str, Any]) -> None:

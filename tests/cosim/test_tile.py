@@ -6,19 +6,13 @@ from jepa_r_sim import cosim
 SHAPES = [(1, 1, 1), (9, 1, 3), (258, 20, 10), (3, 37, 17), (2, 16, 16), (7, 40, 33)]
 ACC_ROWS = 1040  # 258 tokens in the blocks of columns of the widest product
 
-slow = pytest.mark.slow
-
 
 def simulation(rows, columns, acc_rows=ACC_ROWS):
     tile = Tile(rows=rows, columns=columns, acc_rows=acc_rows)
     return cosim.build(tile, name=tile.macro_name)
 
 
-@pytest.mark.parametrize(
-    "size",
-    [(8, 8), (5, 7), pytest.param((16, 16), marks=slow), pytest.param((4, 12), marks=slow)],
-    ids=str,
-)
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), (4, 12), (5, 7)], ids=str)
 def test_products(tmp_path, size):
     rows, columns = size
     simulation(rows, columns).run(
