@@ -20,6 +20,13 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: Words that an address on the chip can name, banks included: ``2 ** jepa_r.cluster.isa.ADDRESS``.
+_ADDRESSES = 1 << 20
+
+#: Cycles from the end of a burst to the request in its place: ``DmaReader.RELEASE``.
+_RELEASE = 2
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names field, value and what is allowed."""
 
@@ -36,6 +43,36 @@ def _between(low: int, high: int):
     return check
 
 
+def _group(kind: type, *, optional: bool = False):
+    """Validator: a group of fields."""
+
+    def check(instance, attribute, value):
+        if not isinstance(value, kind) and not (optional and value is None):
+            raise ConfigError(
+                f"{attribute.name} is {value!r}; it must be a {kind.__name__}"
+                + (" or none" if optional else "")
+            )
+
+    return check
+
+
+def _text(instance, attribute, value):
+    """Validator: a name."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{attribute.name} is {value!r}; it must be a text")
+
+
+def _check_banks(what: str, banks: int, words: int) -> None:
+    """Refuse banks that addresses cannot tell apart: each begins at a power of two."""
+    most = _ADDRESSES // banks
+    most = 1 << most.bit_length() - 1
+    if words > most:
+        raise ConfigError(
+            f"{what} is {words}; {banks} banks can have at most {most} words each: addresses have "
+            f"{_ADDRESSES.bit_length() - 1} bits"
+        )
+
+
 @frozen(kw_only=True)
 class TileConfig:
     """A tile: systolic array, accumulators, activation memories and vector lanes.
@@ -49,7 +86,7 @@ class TileConfig:
     lanes
         Vector lanes L; even (the rotator works on pairs), and divides ``rows`` and ``columns``.
     acc_rows
-        Accumulator rows of each of the two halves; even.
+        Accumulator rows of each of the two halves; even, 4..4096.
     act_banks, act_words
         Banks of the activation memory, and words (of R bytes) in each.
     x_words
@@ -63,7 +100,7 @@ class TileConfig:
     rows: int = field(validator=_between(2, 256))
     columns: int = field(validator=_between(2, 256))
     lanes: int = field(validator=_between(2, 256))
-    acc_rows: int = field(validator=_between(2, 4096))
+    acc_rows: int = field(validator=_between(4, 4096))
     act_banks: int = field(default=2, validator=_between(1, 8))
     act_words: int = field(validator=_between(2, 1 << 18))
     x_words: int = field(validator=_between(2, 1 << 19))
@@ -86,6 +123,7 @@ class TileConfig:
             raise ConfigError(
                 f"row_entries is {self.row_entries}; it must be at least acc_rows, {self.acc_rows}"
             )
+        _check_banks("act_words", self.act_banks, self.act_words)
 
     @property
     def sram_bytes(self) -> int:
@@ -115,6 +153,9 @@ class SharedConfig:
     bank_words: int = field(validator=_between(2, 1 << 18))
     param_words: int = field(validator=_between(2, 1 << 18))
 
+    def __attrs_post_init__(self):
+        _check_banks("bank_words", self.banks, self.bank_words)
+
 
 @frozen(kw_only=True)
 class MemoryContract:
@@ -134,7 +175,8 @@ class MemoryContract:
     burst_beats
         Longest burst, 1..256 (4 KB at most).
     outstanding
-        Reads under way at once; they must cover the latency at the promised rate.
+        Reads under way at once; all but the one that arrives must cover the latency at the
+        promised rate.
     """
 
     data_bytes: int = field(validator=_between(4, 128))
@@ -156,14 +198,13 @@ class MemoryContract:
                 f"burst_beats is {self.burst_beats}; AXI4 bursts must not cross 4 KB: at most "
                 f"{4096 // self.data_bytes} beats of {self.data_bytes} bytes"
             )
-        if (
-            self.outstanding * self.burst_beats * self.data_bytes
-            < self.latency * self.bytes_per_cycle
-        ):
-            need = -(-self.latency * self.bytes_per_cycle // (self.burst_beats * self.data_bytes))
+        # The rule of `jepa_r.dma.bound.check_outstanding`, for the reader that is built.
+        burst, needed = self.burst_beats * self.data_bytes, self.latency + _RELEASE
+        if (self.outstanding - 1) * burst // self.bytes_per_cycle < needed:
+            least = 1 - (-needed * self.bytes_per_cycle // burst)
             raise ConfigError(
                 f"outstanding is {self.outstanding}; at {self.bytes_per_cycle} bytes a cycle and "
-                f"{self.latency} cycles of latency at least {need} bursts must be under way"
+                f"{self.latency} cycles of latency at least {least} bursts must be under way"
             )
 
 
@@ -178,19 +219,20 @@ class ClusterConfig:
     tile, shared, memory
         Its parts.
     program_words
-        Operations that the program memory holds.
+        Words of the program memory; one transfer fills it, so at most 65535.
     queue
-        Operations that wait for their start cycle, for each engine.
+        Operations that wait for their start cycle, for each engine; transfers under way are counted
+        in four bits, of which one value means none is asked for, so at most 14.
     ecc
         Whether SRAM words carry a SECDED code and are scrubbed.
     """
 
     tiles: int = field(validator=_between(1, 16))
-    tile: TileConfig
-    shared: SharedConfig
-    memory: MemoryContract
-    program_words: int = field(validator=_between(16, 1 << 16))
-    queue: int = field(default=4, validator=_between(2, 16))
+    tile: TileConfig = field(validator=_group(TileConfig))
+    shared: SharedConfig = field(validator=_group(SharedConfig))
+    memory: MemoryContract = field(validator=_group(MemoryContract))
+    program_words: int = field(validator=_between(16, 0xFFFF))
+    queue: int = field(default=4, validator=_between(2, 14))
     ecc: bool = field(default=True)
 
     def __attrs_post_init__(self):
@@ -244,10 +286,12 @@ class ChipConfig:
         Cluster of the predictor; none on chips that only encode.
     """
 
-    name: str
+    name: str = field(validator=_text)
     clock_mhz: int = field(validator=_between(1, 4000))
-    encoder: ClusterConfig
-    predictor: ClusterConfig | None = None
+    encoder: ClusterConfig = field(validator=_group(ClusterConfig))
+    predictor: ClusterConfig | None = field(
+        default=None, validator=_group(ClusterConfig, optional=True)
+    )
 
     @property
     def hash(self) -> str:
@@ -298,6 +342,8 @@ PRESETS: dict[str, ChipConfig] = {
         ),
     ),
     # 144 of 156 multipliers in the array, the rest in the lanes: see the issue of the open flow.
+    # The scales of a layer's rows and of two heads' softmaxes (80 rows of the nano model on the one
+    # tile) fill a part of one block memory of 512 words whatever they are.
     "ecp5": ChipConfig(
         name="ecp5",
         clock_mhz=80,
@@ -311,7 +357,7 @@ PRESETS: dict[str, ChipConfig] = {
                 act_words=2048,
                 x_words=2048,
                 rope_words=512,
-                row_entries=64,
+                row_entries=256,
             ),
             shared=SharedConfig(banks=3, bank_words=1024, param_words=1024),
             memory=MemoryContract(data_bytes=16, bytes_per_cycle=8, latency=96),
@@ -369,6 +415,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ChipConfig:
     """Read a preset, or a TOML file of the same fields, and change single fields of it.
 
     A file may name a preset as its ``base``; what it leaves out is as there (default ``nano``).
+    Changes are made together, so that fields which only fit each other may come in any order.
 
     Parameters
     ----------
@@ -389,12 +436,17 @@ def load(name: str, overrides: Sequence[str] = ()) -> ChipConfig:
     else:
         known = ", ".join(PRESETS)
         raise ConfigError(f"there is no preset {name!r}; there are {known}, or a file FILE.toml")
+    changes: dict[str, Any] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override!r} is not of the form KEY=VALUE")
-        config = _change(config, key.split("."), _parse(value), key)
-    return config
+        *groups, last = _check_key(config, key)
+        table = changes
+        for name in groups:
+            table = table.setdefault(name, {})
+        table[last] = _parse(value)
+    return _merge(config, changes, "")
 
 
 def _load_file(path: Path) -> ChipConfig:
@@ -403,7 +455,7 @@ def _load_file(path: Path) -> ChipConfig:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     base = table.pop("base", "nano")
-    if base not in PRESETS:
+    if not isinstance(base, str) or base not in PRESETS:
         raise ConfigError(f"{path}: base is {base!r}; it must be one of {', '.join(PRESETS)}")
     config = evolve(PRESETS[base], name=table.pop("name", path.stem))
     return _merge(config, table, "")
@@ -418,6 +470,8 @@ def _merge(config: Any, table: dict[str, Any], prefix: str) -> Any:
             raise ConfigError(_unknown(prefix + key, known))
         old = getattr(config, key)
         nested = has(type(old))
+        if old is None and isinstance(value, dict):
+            raise ConfigError(f"{prefix}{key} must be left out: the base has none to change")
         if nested != isinstance(value, dict):
             raise ConfigError(
                 f"{prefix}{key} is {value!r}; it must be " + ("a table" if nested else "a value")
@@ -426,16 +480,20 @@ def _merge(config: Any, table: dict[str, Any], prefix: str) -> Any:
     return evolve(config, **changes)
 
 
-def _change(config: Any, path: list[str], value: Any, whole: str) -> Any:
-    known = {f.name for f in fields(type(config))}
-    if path[0] not in known:
-        raise ConfigError(_unknown(whole, known))
-    old = getattr(config, path[0])
-    if has(type(old)) != (len(path) > 1):
-        raise ConfigError(
-            f"--set {whole}: it names " + ("a group of fields" if has(type(old)) else "no group")
-        )
-    return evolve(config, **{path[0]: _change(old, path[1:], value, whole) if path[1:] else value})
+def _check_key(config: Any, key: str) -> list[str]:
+    """Names on the way to a field, which must be there and be no group."""
+    path = key.split(".")
+    for at, name in enumerate(path):
+        known = {f.name for f in fields(type(config))}
+        if name not in known:
+            raise ConfigError(_unknown(key, known))
+        config = getattr(config, name)
+        if has(type(config)) != (at + 1 < len(path)):
+            raise ConfigError(
+                f"--set {key}: {name} is "
+                + ("a group of fields" if has(type(config)) else "no group of fields")
+            )
+    return path
 
 
 def _unknown(key: str, known: set[str]) -> str:
