@@ -9,11 +9,12 @@ import numpy.typing as npt
 from attrs import asdict, field, frozen
 
 from jepa_r.cluster.cluster import Cluster
+from jepa_r.config import ClusterConfig
 
 from .compiler import Compiled
 from .cosim import Simulation, build
 
-__all__ = ["Run", "RunResult", "build_cluster", "run_encoder"]
+__all__ = ["Run", "RunResult", "build_cluster", "run_encoder", "run_image"]
 
 
 @frozen(kw_only=True)
@@ -114,31 +115,74 @@ def run_encoder(
     jepa_r_sim.cosim.SimulationError
         If the simulation itself failed; a fault of the cluster is a result.
     """
-    workdir = Path(workdir).resolve()
-    workdir.mkdir(parents=True, exist_ok=True)
     simulation = build_cluster(compiled) if simulation is None else simulation
     image = bytes(compiled.memory(frames))
-    (workdir / "memory.bin").write_bytes(image)
     encoder = compiled.encoder
     first, length = encoder.output_address, compiled.config.tiles * encoder.output_bytes
+    found = []
+    for values, output in run_image(
+        compiled.config, image, program=compiled.program_address, cycles=compiled.cycles,
+        output=(first, length), simulation=simulation, workdir=workdir, runs=runs, seed=seed,
+    ):  # fmt: skip
+        memory = bytearray(image)
+        memory[first : first + length] = output
+        kept = {k: v for k, v in values.items() if k not in ("distances", "read_bursts")}
+        found.append(RunResult(latents=compiled.latents(memory), **kept))
+    return found
+
+
+def run_image(
+    config: ClusterConfig,
+    image: bytes,
+    *,
+    program: int,
+    cycles: int,
+    output: tuple[int, int],
+    simulation: Simulation,
+    workdir: Path,
+    runs: Sequence[Run] = (Run(),),
+    seed: int = 1,
+) -> list[tuple[dict[str, Any], bytes]]:
+    """Run whatever program a memory image holds.
+
+    Parameters
+    ----------
+    config
+        The cluster that ``simulation`` is of.
+    image
+        Contents of memory from address 0.
+    program
+        Address of the program image.
+    cycles
+        Length of its run; one that takes much longer is given up.
+    output
+        First address and length of what is kept of memory.
+    simulation, workdir, runs, seed
+        As for :func:`run_encoder`.
+
+    Returns
+    -------
+    list of (dict, bytes)
+        What the bench reports of each run, and the part of memory that was asked for.
+    """
+    workdir = Path(workdir).resolve()
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "memory.bin").write_bytes(image)
     results = simulation.run(
         "jepa_r_sim.benches.cluster",
         workdir=workdir,
         seed=seed,
         parameters={
-            "contract": asdict(compiled.config.memory),
+            "contract": asdict(config.memory),
             "image": str(workdir / "memory.bin"),
-            "program": compiled.program_address,
+            "program": program,
             # Boot comes before the run, and an elastic run may take longer.
-            "limit": 8 * compiled.cycles + 100_000,
-            "output": [first, length],
+            "limit": 8 * cycles + 100_000,
+            "output": list(output),
             "runs": [run.parameters() for run in runs],
         },
     )
-    found = []
-    for n, values in enumerate(results.values["runs"]):
-        memory = bytearray(image)
-        memory[first : first + length] = (workdir / f"output_{n}.bin").read_bytes()
-        kept = {k: v for k, v in values.items() if k not in ("distances", "read_bursts")}
-        found.append(RunResult(latents=compiled.latents(memory), **kept))
-    return found
+    return [
+        (values, (workdir / f"output_{n}.bin").read_bytes())
+        for n, values in enumerate(results.values["runs"])
+    ]
