@@ -106,7 +106,9 @@ class Machine:
                     written = np.where(bank.transfer[access.words] >= 0, _NEVER, written)
                 bound = np.maximum(bank.read[access.words], written + 1) - access.first
             else:
-                bound = written + 1 - access.first
+                # The sequencer asks for transfers when the operation starts, however late it reads.
+                arrived = bank.transfer[access.words] >= 0
+                bound = written + 1 - np.where(arrived, np.minimum(access.first, 1), access.first)
             if len(bound):
                 start = max(start, int(bound.max()))
         moved = True
