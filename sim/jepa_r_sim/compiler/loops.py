@@ -125,7 +125,7 @@ def roll(
             singles[first : first + turn], singles[first + turn : first + 2 * turn], strict=True
         )
     ]
-    rolled = _roll(body, longest)
+    rolled = _roll(body, longest, LOOP_DEPTH - 1)
     loop = Loop(tuple(rolled), count, period, tuple(s for node in rolled for s in node.outer))
     before, after = singles[:first], singles[first + count * turn :]
     return [*_roll(before, longest), loop, *_roll(after, longest)]
@@ -159,11 +159,11 @@ def _outermost(singles: list[Single], turn: int) -> tuple[int, int, int] | None:
     return best
 
 
-def _roll(nodes: Sequence[Node], longest: int) -> list[Node]:
+def _roll(nodes: Sequence[Node], longest: int, deepest: int = LOOP_DEPTH) -> list[Node]:
     """Roll up what repeats, the shortest bodies first."""
     nodes = list(nodes)
     while True:
-        rolled = _pass(nodes, longest)
+        rolled = _pass(nodes, longest, deepest)
         if len(rolled) == len(nodes):
             return nodes
         nodes = rolled
@@ -176,7 +176,7 @@ def _single(op: Operation) -> Single:
     return Single(op.start, (op.engine, rest), values, op)
 
 
-def _pass(nodes: list[Node], longest: int) -> list[Node]:
+def _pass(nodes: list[Node], longest: int, deepest: int) -> list[Node]:
     """Replace the runs with the shortest bodies by loops, from left to right."""
     ids: dict[tuple, int] = {}
     keys = [ids.setdefault(node.key, len(ids)) for node in nodes]
@@ -201,7 +201,7 @@ def _pass(nodes: list[Node], longest: int) -> list[Node]:
             body = nodes[at : at + length]
             loop = Loop(tuple(body), count, period, strides)
             saved = sum(n.words for n in nodes[at : at + length * count]) - loop.words
-            if saved <= 0 or loop.depth > LOOP_DEPTH or period < _cycles(body, strides):
+            if saved <= 0 or loop.depth > deepest or period < _cycles(body, strides):
                 continue
             best, size = loop, length * count
             break
