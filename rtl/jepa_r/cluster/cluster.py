@@ -13,6 +13,7 @@ from ..dma.reader import DmaReader
 from ..fabric.delay import delay
 from ..memory.sram import Sram
 from ..vector.layouts import ColumnParams
+from .addresses import AddressCheck
 from .boot import Boot
 from .isa import WORD_BITS, WORD_BYTES, Destination, Fault
 from .sequencer import Sequencer
@@ -142,7 +143,7 @@ class Cluster(wiring.Component):
         m.submodules.array_stream = array_stream = ArrayStream(rows=tile.rows)
         m.submodules.vector_stream = vector_stream = VectorStream(segments=parts)
         for channel in (reader, mover):
-            m.d.comb += channel.windows.eq(self.windows)
+            m.d.comb += [channel.windows.eq(self.windows), channel.stop.eq(sequencer.stop)]
             for path, member, port in channel.axi.signature.flatten(channel.axi):
                 ours = getattr(self.axi, path[0])
                 m.d.comb += port.eq(ours) if member.flow == wiring.In else ours.eq(port)
@@ -165,7 +166,7 @@ class Cluster(wiring.Component):
         ]
 
         # Words from memory, registered once on their way to all memories.
-        load_en, load_tiles = Signal(), Signal(config.tiles, reset_less=True)
+        load_en, load_tiles = Signal(), Signal(16, reset_less=True)
         load_dest = Signal(Destination, reset_less=True)
         load_addr = Signal(20, reset_less=True)
         load_data = Signal(len(reader.w_data), reset_less=True)
@@ -235,6 +236,18 @@ class Cluster(wiring.Component):
                 | (sequencer.move_start & ~mover.i.ready)
             ),
         ]
+
+        # Operations of nothing never end, and a short interval cuts passes off.
+        illegal, tile_op, vector_op = Signal(), sequencer.tile, sequencer.vector
+        empty = (tile_op.rows == 0) | (tile_op.columns == 0) | (tile_op.passes == 0)
+        short = (tile_op.interval < tile_op.rows) | (tile_op.interval < tile_op.columns)
+        m.d.sync += illegal.eq(
+            (
+                sequencer.tile_start
+                & (empty | (tile_op.columns > tile.columns) | ((tile_op.passes != 1) & short))
+            )
+            | (sequencer.vector_start & ((vector_op.rows == 0) | (vector_op.segments == 0)))
+        )
 
         # The shared memory: one operand is read at a time, words are written by reader and mover.
         word_bits = ceil_log2(config.shared.bank_words)
@@ -314,6 +327,26 @@ class Cluster(wiring.Component):
             corrected.append(unit.corrected)
         m.d.comb += mover.r_data.eq(moved_word)
 
+        m.submodules.addresses = addresses = AddressCheck(config=config)
+        m.d.comb += [
+            addresses.array_reads.eq(array_stream.reads),
+            addresses.array_edge.eq(array_stream.edge),
+            addresses.vector_reads.eq(vector_stream.reads),
+            addresses.step.eq(vector_stream.step),
+            addresses.writes.eq(vector_stream.writes),
+            addresses.load_en.eq(load_en),
+            addresses.load_dest.eq(load_dest),
+            addresses.load_addr.eq(load_addr),
+            addresses.load_tiles.eq(load_tiles),
+            addresses.booting.eq(boot.active),
+            addresses.move_en.eq(mover.r_en),
+            addresses.move_source.eq(mover.r_source),
+            addresses.move_tile.eq(mover.r_tile),
+            addresses.move_addr.eq(mover.r_addr),
+            addresses.shared_en.eq(mover.sw_en.any()),
+            addresses.shared_addr.eq(mover.sw_addr),
+        ]
+
         # Whatever goes wrong first.
         now = Signal(Fault)
         with m.If(boot.fault != Fault.NONE):
@@ -330,8 +363,12 @@ class Cluster(wiring.Component):
             m.d.comb += now.eq(Mux(mover.fault_code == DmaFault.BUS, Fault.WRITE_BUS, Fault.WINDOW))
         with m.Elif(sequencer.fault != Fault.NONE):
             m.d.comb += now.eq(sequencer.fault)
+        with m.Elif(illegal):
+            m.d.comb += now.eq(Fault.OPCODE)
         with m.Elif(busy):
             m.d.comb += now.eq(Fault.BUSY)
+        with m.Elif(addresses.outside):
+            m.d.comb += now.eq(Fault.ADDRESS)
         with m.Elif(Cat(array_faults).any()):
             m.d.comb += now.eq(Fault.ARRAY)
         with m.Elif(Cat(clashes, bank_faults).any()):
@@ -345,7 +382,8 @@ class Cluster(wiring.Component):
         m.d.sync += self.corrected.eq(self.corrected + sum(corrected))
         m.d.comb += [
             self.running.eq(sequencer.running),
-            self.done.eq(sequencer.done & (self.fault == Fault.NONE)),
+            # While the next image is fetched, the last run's end says nothing any more.
+            self.done.eq(sequencer.done & ~boot.active & (self.fault == Fault.NONE)),
             self.cycles.eq(sequencer.cycles),
             self.slipped.eq(sequencer.slipped),
         ]

@@ -124,7 +124,7 @@ class Fault(enum.Enum, shape=5):
     DEADLINE = 3
     #: Wrong number of B rows at a swap, or two accesses to one accumulator bank.
     ARRAY = 4
-    #: A word that is no operation, or loops nested too deep.
+    #: A word that is no operation, one of no rows, or loops nested too deep.
     OPCODE = 5
     #: The image does not begin with the magic number.
     IMAGE_MAGIC = 6
@@ -148,6 +148,8 @@ class Fault(enum.Enum, shape=5):
     BANK = 15
     #: A word with more wrong bits than its code can correct.
     ECC = 16
+    #: An address outside its memory, or a tile that does not exist.
+    ADDRESS = 17
 
 
 def _header(fields: dict) -> data.StructLayout:

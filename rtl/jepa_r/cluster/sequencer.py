@@ -127,7 +127,8 @@ class Sequencer(wiring.Component):
         m.d.comb += due.eq(time + header.wait)
 
         # Time, and what may hold it.
-        in_flight = Signal(NO_CHECK.bit_length())
+        # Wide enough for the reader's queue and what it has ended but not yet told.
+        in_flight = Signal(NO_CHECK.bit_length() + 2)
         hold = Signal()
         late = Signal()
         with m.If(self.running & ~self.stop & (self.fault == Fault.NONE)):
@@ -144,7 +145,8 @@ class Sequencer(wiring.Component):
 
         # The queues: each fires on its own when its head's cycle has come.
         pushes = {}
-        starved, missed = [], []
+        starved, missed, waiting = [], [], []
+        late_data = Signal()
         for name, engine in _ENGINES.items():
             layout = LAYOUTS[engine]
             fifo = SyncFIFOBuffered(width=32 + layout.size, depth=self._queue)
@@ -158,12 +160,14 @@ class Sequencer(wiring.Component):
                 now.eq(fifo.r_rdy & self.running & (fifo.r_data[:32] == self.cycles)),
                 past.eq(fifo.r_rdy & self.running & (fifo.r_data[:32] - self.cycles)[31]),
                 ready.eq(arrived(operation.in_flight)),
-                begin.eq(now & ready & ~self.stop),
+                # Whatever starts in one cycle starts together, when time stands still as well.
+                begin.eq(now & ~late_data & ~self.stop),
                 fifo.r_en.eq(begin),
                 getattr(self, name).eq(operation),
             ]  # fmt: skip
             starved.append(now & ~ready)
             missed.append(past)
+            waiting.append(fifo.r_rdy)
             pushes[engine] = fifo
 
         # Words, with the next one read ahead.
@@ -259,8 +263,8 @@ class Sequencer(wiring.Component):
                 past_end = Signal()
                 m.d.comb += past_end.eq((due - self.cycles)[31])
                 missed.append(past_end)
-                with m.If(self.cycles == due):
-                    with m.If(~self.moves_busy & (in_flight == 0)):
+                with m.If((self.cycles == due) & ~self.stop):
+                    with m.If(~self.moves_busy & (in_flight == 0) & ~Cat(waiting).any()):
                         m.d.sync += [self.running.eq(0), self.done.eq(1)]
                         m.next = "IDLE"
                     with m.Else():
@@ -272,7 +276,8 @@ class Sequencer(wiring.Component):
         starving = Signal()
         m.d.comb += [
             late.eq(Cat(missed).any()),
-            starving.eq(Cat(starved).any() | unfinished),
+            late_data.eq(Cat(starved).any()),
+            starving.eq(late_data | unfinished),
             hold.eq(starving & self.elastic),
         ]
         with m.If(self.running & ~self.stop):
@@ -298,7 +303,7 @@ class Sequencer(wiring.Component):
             with m.Case(Control.HALT):
                 m.next = "HALT"
             with m.Case(Control.LOOP):
-                with m.If(depth == LOOP_DEPTH):
+                with m.If((depth == LOOP_DEPTH) | (view(Control.LOOP).count == 0)):
                     m.d.comb += opcode_fault.eq(1)
                     m.next = "STOPPED"
                 with m.Elif(next_ready):

@@ -98,6 +98,8 @@ class Mover(wiring.Component):
         Transfers. They are done strictly in order.
     windows : ``In(data.ArrayLayout(Window(), WINDOWS))``
         Addresses that may be written; steady while transfers are under way.
+    stop : ``In(1)``
+        Something else went wrong: from here on as after a fault, which is not told.
     r_en, r_source, r_tile, r_addr : ``Out(1)``, ``Out(MoveSource)``, ``Out(4)``, ``Out(20)``
         Read a word of a tile.
     r_data : ``In(8 * max(row_bytes, 2 * lanes))``
@@ -159,6 +161,7 @@ class Mover(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(MoveDescriptor())),
             "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+            "stop": In(1),
             "r_en": Out(1),
             "r_source": Out(MoveSource),
             "r_tile": Out(4),
@@ -258,7 +261,7 @@ class Mover(wiring.Component):
         written = Signal()
         m.d.comb += written.eq(arrived.valid & move.to_shared)
         m.d.sync += [
-            self.sw_en.eq(Mux(written, self._segments_of(m, move), 0)),
+            self.sw_en.eq(Mux(written & ~faulted, self._segments_of(m, move), 0)),
             self.sw_addr.eq(arrived.target),
             self.sw_data.eq(self._rotated(m, move)),
             shared_done.eq(written & arrived.last),
@@ -304,7 +307,12 @@ class Mover(wiring.Component):
                     m.next = "MEMORY"
                     with m.If(waiting.to_shared):
                         m.next = "SHARED"
-                    with m.If((waiting.words == 0) | (waiting.rows == 0)):
+                    parts = len(self.sw_en)
+                    with m.If(
+                        (waiting.words == 0) | (waiting.rows == 0)
+                        | (waiting.to_shared
+                           & ((waiting.segments > parts) | (waiting.dst_seg >= parts)))
+                    ):  # fmt: skip
                         m.d.comb += wrong.eq(Fault.WINDOW)
                         m.next = "STOPPED"
             with m.State("SHARED"):
@@ -330,6 +338,8 @@ class Mover(wiring.Component):
         m.d.sync += [self.fault.eq(0), self.completed.eq(done & ~faulted & (wrong == Fault.NONE))]
         with m.If((wrong != Fault.NONE) & ~faulted):
             m.d.sync += [faulted.eq(1), self.fault.eq(1), self.fault_code.eq(wrong)]
+        with m.If(self.stop):
+            m.d.sync += faulted.eq(1)
 
         return m
 

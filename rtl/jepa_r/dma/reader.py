@@ -80,8 +80,10 @@ class DmaReader(wiring.Component):
         Transfers. They are done strictly in order.
     windows : ``In(data.ArrayLayout(Window(), WINDOWS))``
         Addresses that may be read; steady while transfers are under way.
+    stop : ``In(1)``
+        Something else went wrong: from here on as after a fault, which is not told.
     axi : ``Out(AxiRead(data_bytes=data_bytes))``
-        Memory. ``rlast`` is trusted.
+        Memory. ``rlast`` is trusted; an answer that nothing asked for is a bus fault.
     w_en, w_dest, w_addr, w_tiles : ``Out(1)``, ``Out(3)``, ``Out(20)``, ``Out(16)``
         A word for a destination.
     w_data : ``Out(8 * max(words.values()))``
@@ -135,6 +137,7 @@ class DmaReader(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(ReadDescriptor())),
             "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+            "stop": In(1),
             "axi": Out(AxiRead(data_bytes=data_bytes, address_bits=address_bits)),
             "w_en": Out(1),
             "w_dest": Out(3),
@@ -180,9 +183,10 @@ class DmaReader(wiring.Component):
         ]
 
         faulted = Signal()
-        wrong_range = self._add_requests(m, slots[asked], to_ask.any(), ask, faulted)
+        under_way = Signal(range(self._outstanding + 1))  # bursts
+        wrong_range = self._add_requests(m, slots[asked], to_ask.any(), ask, faulted, under_way)
         wrong_answer, wrong_sum = self._add_answers(
-            m, slots[begun], to_begin.any(), begin, end, faulted
+            m, slots[begun], to_begin.any(), begin, end, faulted, under_way
         )
 
         # The first fault is the one that is told; all of them stop everything.
@@ -195,10 +199,12 @@ class DmaReader(wiring.Component):
                     Mux(wrong_answer, Fault.BUS, Mux(wrong_sum, Fault.CRC, Fault.WINDOW))
                 ),
             ]
+        with m.If(self.stop):
+            m.d.sync += faulted.eq(1)
 
         return m
 
-    def _add_requests(self, m, slot, waiting, ask, faulted):
+    def _add_requests(self, m, slot, waiting, ask, faulted, under_way):
         """From descriptors to requests on the bus. Returns what says that one is not allowed."""
         axi = self.axi
         beats_width = max(
@@ -238,7 +244,6 @@ class DmaReader(wiring.Component):
         with m.Elif(planner.i.ready):
             m.d.sync += loaded.eq(0)
 
-        under_way = Signal(range(self._outstanding + 1))
         request = Signal()
         answered = Signal()
         m.d.comb += [
@@ -248,7 +253,7 @@ class DmaReader(wiring.Component):
             request.eq(planner.o.valid & planner.o.ready),
             answered.eq(axi.rvalid & axi.rready & axi.rlast),
         ]
-        m.d.sync += under_way.eq(under_way + request - answered)
+        m.d.sync += under_way.eq(under_way + request - (answered & under_way.any()))
         with m.If(request):
             m.d.sync += [
                 axi.arvalid.eq(1),
@@ -260,7 +265,7 @@ class DmaReader(wiring.Component):
 
         return planner.fault
 
-    def _add_answers(self, m, slot, waiting, begin, end, faulted):
+    def _add_answers(self, m, slot, waiting, begin, end, faulted, under_way):
         """From beats to words and sums. Returns what says that an answer or a sum is wrong."""
         axi = self.axi
         shares = {dest: self._data_bytes // size for dest, size in self._words.items()}
@@ -276,7 +281,7 @@ class DmaReader(wiring.Component):
             m.d.sync += [
                 full.eq(axi.rvalid),
                 beat.eq(axi.rdata),
-                refused.eq(axi.rresp != Response.OKAY),
+                refused.eq((axi.rresp != Response.OKAY) | ~under_way.any()),
             ]
         wrong_answer = full & refused
 

@@ -109,10 +109,11 @@ class BeatWriter(wiring.Component):
             ),
             request.eq(planner.o.valid & planner.o.ready),
             axi.bready.eq(1),
-            self.refused.eq(axi.bvalid & (axi.bresp != Response.OKAY)),
+            # An answer that nothing asked for is one, too.
+            self.refused.eq(axi.bvalid & ((axi.bresp != Response.OKAY) | ~under_way.any())),
             self.done.eq(planner.i.ready & (under_way == 0)),
         ]
-        m.d.sync += under_way.eq(under_way + request - axi.bvalid)
+        m.d.sync += under_way.eq(under_way + request - (axi.bvalid & under_way.any()))
         with m.If(request):
             m.d.sync += [
                 axi.awvalid.eq(1),

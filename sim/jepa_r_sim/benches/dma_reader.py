@@ -128,6 +128,7 @@ async def run_scenario(dut, memory, scenario, words, image):
     memory.restart(mode=make_mode(scenario["mode"]), contract=contract)
     await FallingEdge(dut.clk)
     windows = scenario.get("windows", [[BASE, BASE + len(image)]])
+    dut.stop.value = 0
     dut.windows.value = sum((low | high << 32) << 64 * n for n, (low, high) in enumerate(windows))
     dut.rst.value = 0
     await FallingEdge(dut.clk)
