@@ -53,7 +53,7 @@ def test_one_column():
 
 def test_parts_lie_where_they_were_given_a_place():
     rng = np.random.default_rng(1)
-    image = Image(base=4096, data_bytes=16)
+    image = Image(base=4144, data_bytes=16)
     parts = []
     for count, size in [(3, 8), (5, 16), (2, 48), (7, 4)]:
         words = rng.integers(0, 256, (count, size), np.uint8)
