@@ -1,4 +1,5 @@
-# amaranth: UnusedElaboratable=no  (the compiler asks movers for their formulas alone)
+# amaranth: UnusedElaboratable=no
+# The compiler makes movers for their formulas alone.
 """A compute cluster: the part of the chip that runs an encoder or a predictor."""
 
 from amaranth import *

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """When each operation touches what, relative to its start cycle: the cluster's timing contract.
 
 These are formulas of the hardware in this room, stated once; the compiler places operations with
