@@ -150,7 +150,8 @@ def test_array_operations_that_come_too_early_are_seen(seed):
     a, b, _edge, _mask = array_walk(3, one)
     follows = earliest - 1 + two["columns"]
     if earliest - 1 < max(b):
-        assert found == [earliest - 1]
+        # What follows is damaged, too; the first fault is the one that is kept.
+        assert found[0] == earliest - 1
     elif follows < max(a):
         assert found == [follows]
     else:
