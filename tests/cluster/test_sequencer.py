@@ -20,8 +20,11 @@ def read(start, address=0, **fields):
     return Operation(Engine.READ, fields, start=start)
 
 
-def run(words, *, cycles, arrivals=(), elastic=False, queue=4):
-    """Starts as (time, name, address), and how it ended, after ``cycles``."""
+def run(words, *, cycles, arrivals=(), elastic=False, queue=4, full=range(0)):
+    """Starts as (time, name, address), and how it ended, after ``cycles``.
+
+    The reader's queue is full in the cycles ``full``.
+    """
     dut = Sequencer(program_words=64, queue=queue)
     starts, faults, state = [], [], {}
 
@@ -33,6 +36,7 @@ def run(words, *, cycles, arrivals=(), elastic=False, queue=4):
         pipeline = [0, 0]
         for cycle in range(cycles):
             ctx.set(dut.read_completed, cycle in arrivals)
+            ctx.set(dut.read_full, cycle in full)
             for name, field in (("tile", "a_addr"), ("read", "address")):
                 if ctx.get(getattr(dut, f"{name}_start")):
                     starts.append((ctx.get(dut.cycles), name, ctx.get(getattr(dut, name)[field])))
@@ -103,6 +107,20 @@ def test_an_elastic_run_waits_and_counts():
     assert starts == [(20, "read", 0), (60, "tile", 0), (70, "tile", 3)]
     assert not faults
     assert (state["done"], state["cycles"], state["slipped"]) == (1, 80, 11)
+
+
+def test_a_full_queue_is_late_data():
+    operations = [read(20), tile(40, 5), read(40, 64), tile(60, 6)]
+    words = assemble_words(operations, end=80)
+    _starts, faults, _state = run(words, cycles=100, arrivals=[46, 70], full=range(21, 47))
+    assert faults == [(40, Fault.DEADLINE)]
+    starts, faults, state = run(
+        words, cycles=140, arrivals=[46, 70], full=range(21, 47), elastic=True
+    )
+    # What starts in one cycle stays together, however long one of it waits.
+    assert starts == [(20, "read", 0), (40, "tile", 5), (40, "read", 64), (60, "tile", 6)]
+    assert not faults
+    assert (state["done"], state["slipped"]) == (1, 7)
 
 
 def test_the_end_waits_for_everything_asked_for():

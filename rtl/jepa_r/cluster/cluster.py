@@ -206,6 +206,8 @@ class Cluster(wiring.Component):
             boot.o.ready.eq(reader.i.ready),
             sequencer.start.eq(boot.begin),
             sequencer.elastic.eq(self.elastic),
+            sequencer.read_full.eq(~reader.i.ready),
+            sequencer.move_full.eq(~mover.i.ready),
             sequencer.read_completed.eq(completed & ~boot.active),
             reader.i.valid.eq(Mux(boot.active, boot.o.valid, sequencer.read_start)),
             array_stream.start.eq(sequencer.tile_start),
@@ -230,12 +232,7 @@ class Cluster(wiring.Component):
         m.d.sync += moves.eq(moves + (mover.i.valid & mover.i.ready) - mover.completed)
         m.d.comb += [
             sequencer.moves_busy.eq(moves != 0),
-            busy.eq(
-                array_stream.collision
-                | vector_stream.collision
-                | (sequencer.read_start & ~reader.i.ready)
-                | (sequencer.move_start & ~mover.i.ready)
-            ),
+            busy.eq(array_stream.collision | vector_stream.collision),
         ]
 
         # Operations of nothing never end, and a short interval cuts passes off.

@@ -43,7 +43,8 @@ class Sequencer(wiring.Component):
 
     Memory is the one thing outside the schedule. An operation may ask that at most ``in_flight``
     transfers from memory are under way when it starts. If more are, the run ends with
-    ``Fault.DEADLINE``; with ``elastic`` set, time stands still instead and the wait is counted.
+    ``Fault.DEADLINE``; with ``elastic`` set, time stands still instead and the wait is counted. The
+    same holds for a transfer or a move that finds its engine's queue full: late memory holds it up.
 
     Parameters
     ----------
@@ -66,6 +67,8 @@ class Sequencer(wiring.Component):
         Operands of the operation that starts, pointers added.
     tile_start, vector_start, read_start, move_start : ``Out(1)``
         In the cycle of the operation's start.
+    read_full, move_full : ``In(1)``
+        The engine cannot take one more.
     read_completed : ``In(1)``
         A transfer from memory has been written where it belongs.
     moves_busy : ``In(1)``
@@ -101,6 +104,8 @@ class Sequencer(wiring.Component):
                 "program_en": Out(1),
                 "program_addr": Out(range(program_words)),
                 "program_data": In(WORD_BITS),
+                "read_full": In(1),
+                "move_full": In(1),
                 "read_completed": In(1),
                 "moves_busy": In(1),
                 "profiles": Out(data.ArrayLayout(NormProfileLayout(), 4)),
@@ -147,6 +152,7 @@ class Sequencer(wiring.Component):
         pushes = {}
         starved, missed, waiting = [], [], []
         late_data = Signal()
+        full = {"read": self.read_full, "move": self.move_full}
         for name, engine in _ENGINES.items():
             layout = LAYOUTS[engine]
             fifo = SyncFIFOBuffered(width=32 + layout.size, depth=self._queue)
@@ -159,7 +165,7 @@ class Sequencer(wiring.Component):
             m.d.comb += [
                 now.eq(fifo.r_rdy & self.running & (fifo.r_data[:32] == self.cycles)),
                 past.eq(fifo.r_rdy & self.running & (fifo.r_data[:32] - self.cycles)[31]),
-                ready.eq(arrived(operation.in_flight)),
+                ready.eq(arrived(operation.in_flight) & ~full.get(name, C(0))),
                 # Whatever starts in one cycle starts together, when time stands still as well.
                 begin.eq(now & ~late_data & ~self.stop),
                 fifo.r_en.eq(begin),

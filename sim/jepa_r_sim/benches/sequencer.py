@@ -39,7 +39,8 @@ def operands(layout, word):
 
 async def play(dut, words, limit, *, elastic=False, arrivals=(), moves=()):
     """Run a program from reset to its end, a fault, or the limit."""
-    for port in (dut.start, dut.stop, dut.read_completed, dut.moves_busy, dut.program_data):
+    for port in (dut.start, dut.stop, dut.read_full, dut.move_full, dut.read_completed,
+                 dut.moves_busy, dut.program_data):  # fmt: skip
         port.value = 0
     dut.elastic.value = elastic
     dut.rst.value = 1
