@@ -140,7 +140,7 @@ def test_what_is_over_may_be_forgotten():
     made.forget(25)
     assert made.earliest([], [Window("p", "array", 0, 5)], 25) == 30
     assert made.earliest([], [Window("p", "array", 0, 15)], 25) == 50
-    assert made._taken == {"p": {"lanes": [(20, 30), (40, 50)]}}
+    assert made._taken == {"p": {"lanes": [(20, 30, 20), (40, 50, 40)]}}
 
 
 @pytest.mark.parametrize("late", [1, 4])

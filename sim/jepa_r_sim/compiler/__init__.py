@@ -136,7 +136,11 @@ class Compiled:
 
 
 def compile_encoder(
-    config: ClusterConfig, model: ModelConfig | QuantisedEncoder, *, cameras: int = 1
+    config: ClusterConfig,
+    model: ModelConfig | QuantisedEncoder,
+    *,
+    cameras: int = 1,
+    elastic: bool = False,
 ) -> Compiled:
     """Compile an encoder for a cluster.
 
@@ -148,6 +152,9 @@ def compile_encoder(
         A quantised encoder; or shapes alone, for a program that can be timed but not run.
     cameras
         Images encoded together, which share each pass over the weights.
+    elastic
+        Make a program that stays right in elastic runs, for bring-up. It takes a few percent
+        longer, since operations that meet at a memory also start in that order.
 
     Raises
     ------
@@ -156,7 +163,7 @@ def compile_encoder(
     """
     quantised = model if isinstance(model, QuantisedEncoder) else None
     shapes = model.config if isinstance(model, QuantisedEncoder) else model
-    encoder = EncoderProgram(config, shapes, quantised, cameras)
+    encoder = EncoderProgram(config, shapes, quantised, cameras, elastic=elastic)
     program = assemble(
         encoder.scheduler.in_order(),
         profiles=encoder.profiles,

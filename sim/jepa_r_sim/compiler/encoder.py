@@ -140,6 +140,8 @@ class EncoderProgram:
         Numbers; without them the program can be timed but not run.
     cameras
         Images encoded together.
+    elastic
+        Whether the program must stay right in elastic runs.
 
     Attributes
     ----------
@@ -164,7 +166,7 @@ class EncoderProgram:
 
     def __init__(
         self, config: ClusterConfig, model: ModelConfig, quantised: QuantisedEncoder | None,
-        cameras: int,
+        cameras: int, *, elastic: bool = False,
     ):  # fmt: skip
         if cameras < 1:
             raise ConfigError(f"cameras is {cameras}; it must be at least 1")
@@ -175,7 +177,7 @@ class EncoderProgram:
             )
         self.config, self.model, self.q = config, model, quantised
         self.layout = EncoderLayout(config, model, cameras)
-        self.scheduler = Scheduler(config)
+        self.scheduler = Scheduler(config, elastic=elastic)
         self.profiles: list[NormProfile] = []
         self._stage = ""
         self._half = 0

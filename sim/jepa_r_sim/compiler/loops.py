@@ -7,15 +7,16 @@ that went in, to the cycle and to the address: the caller checks it.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from attrs import evolve, field, frozen
 
-from jepa_r.cluster.isa import ADDS, OPERANDS
+from jepa_r.cluster.isa import ADDS, LAYOUTS, OPERANDS
 from jepa_r.cluster.sequencer import LOOP_DEPTH, Sequencer
 
 from .operations import Operation
 
-__all__ = ["Loop", "Node", "Single", "roll", "unroll"]
+__all__ = ["Loop", "Node", "Single", "flat", "roll", "unroll"]
 
 
 @frozen(eq=False)
@@ -169,11 +170,28 @@ def _roll(nodes: Sequence[Node], longest: int, deepest: int = LOOP_DEPTH) -> lis
         nodes = rolled
 
 
+#: Address operands of each engine, and all other fields that the compiler gives.
+_VALUES = {
+    engine: itemgetter(*(name for name, _pointer in operands))
+    for engine, operands in OPERANDS.items()
+}
+_REST = {
+    engine: itemgetter(
+        *(LAYOUTS[engine].members.keys() - {"engine", "wait"} - {name for name, _ in operands})
+    )
+    for engine, operands in OPERANDS.items()
+}
+
+
 def _single(op: Operation) -> Single:
-    addresses = {name for name, _pointer in OPERANDS[op.engine]}
-    rest = tuple(sorted((k, v) for k, v in op.fields.items() if k not in addresses))
-    values = tuple(op.fields[name] for name, _pointer in OPERANDS[op.engine])
-    return Single(op.start, (op.engine, rest), values, op)
+    kind = (op.engine, _REST[op.engine](op.fields))
+    return Single(op.start, kind, _VALUES[op.engine](op.fields), op)
+
+
+def flat(operations: Sequence[Operation]) -> Iterator[tuple[int, tuple, tuple[int, ...]]]:
+    """What :func:`unroll` must give back."""
+    for op in operations:
+        yield op.start, (op.engine, _REST[op.engine](op.fields)), _VALUES[op.engine](op.fields)
 
 
 def _pass(nodes: list[Node], longest: int, deepest: int) -> list[Node]:

@@ -3,6 +3,10 @@
 Every word of every memory knows when it was last written and read, so that an operation can be
 placed at the first cycle in which everything it reads is there and everything it overwrites has
 been used. Ports know when they are taken.
+
+In an elastic run starts move apart, never closer, and what has started runs on. Such a run stays
+right if operations that meet anywhere also start in the order in which they meet: an ``ordered``
+machine sees to that.
 """
 
 from bisect import bisect_left, insort
@@ -62,6 +66,9 @@ class Bank:
 
     written: Cycles
     read: Cycles
+    #: Latest start of an operation that writes, or reads, the word.
+    writer: Cycles
+    reader: Cycles
     #: Number of the transfer that wrote the word last, -1 for none.
     transfer: npt.NDArray[np.int64]
 
@@ -69,7 +76,7 @@ class Bank:
     def of(cls, words: int) -> "Bank":
         """Bank of ``words`` that nobody has touched."""
         never = np.full(words, _NEVER, np.int64)
-        return cls(never, never.copy(), np.full(words, -1, np.int64))
+        return cls(never, *(never.copy() for _ in range(3)), np.full(words, -1, np.int64))
 
 
 @define
@@ -80,10 +87,14 @@ class Machine:
     ----------
     banks
         Memories by name.
+    ordered
+        Whether operations that meet at a word or a port start in the order in which they meet.
     """
 
     banks: dict[str, Bank]
-    _taken: dict[str, dict[str, list[tuple[int, int]]]] = field(factory=dict)
+    ordered: bool = False
+    #: Begin, end and start of the operation, by port and owner.
+    _taken: dict[str, dict[str, list[tuple[int, int, int]]]] = field(factory=dict)
 
     def earliest(
         self,
@@ -105,10 +116,14 @@ class Machine:
                 if transfer:
                     written = np.where(bank.transfer[access.words] >= 0, _NEVER, written)
                 bound = np.maximum(bank.read[access.words], written + 1) - access.first
+                if self.ordered:
+                    bound = np.maximum(bound, bank.reader[access.words])
             else:
                 # The sequencer asks for transfers when the operation starts, however late it reads.
                 arrived = bank.transfer[access.words] >= 0
                 bound = written + 1 - np.where(arrived, np.minimum(access.first, 1), access.first)
+            if self.ordered and not transfer:
+                bound = np.maximum(bound, bank.writer[access.words])
             if len(bound):
                 start = max(start, int(bound.max()))
         moved = True
@@ -117,7 +132,7 @@ class Machine:
             for window in windows:
                 clash = self._clash(window, start)
                 if clash is not None:
-                    start = clash - window.begin
+                    start = clash
                     moved = True
         return start
 
@@ -132,14 +147,16 @@ class Machine:
                 if len(access.words):
                     needs = max(needs, int(bank.transfer[access.words].max()))
                 np.maximum.at(bank.read, access.words, start + access.last)
+                np.maximum.at(bank.reader, access.words, start)
         for access in accesses:
             if access.write:
                 bank = self.banks[access.memory]
                 np.maximum.at(bank.written, access.words, start + access.last)
+                np.maximum.at(bank.writer, access.words, start)
                 bank.transfer[access.words] = transfer
         for window in windows:
             owners = self._taken.setdefault(window.port, {})
-            span = (start + window.begin, start + window.end)
+            span = (start + window.begin, start + window.end, start)
             insort(owners.setdefault(window.owner, []), span)
         return needs
 
@@ -150,12 +167,18 @@ class Machine:
                 owners[owner] = [span for span in taken if span[1] > before]
 
     def _clash(self, window: Window, start: int) -> int | None:
-        """End of another owner's span that overlaps the window."""
+        """Later start to try if another owner has the port, or would have it in another order."""
         for owner, taken in self._taken.get(window.port, {}).items():
             if owner == window.owner:
                 continue
-            # An owner's spans end in the order in which they begin.
+            # An owner's spans end in the order in which they begin and in which they started.
             at = bisect_left(taken, (start + window.end,))
             if at and taken[at - 1][1] > start + window.begin:
-                return taken[at - 1][1]
+                return taken[at - 1][1] - window.begin
+            if not self.ordered:
+                continue
+            if at and taken[at - 1][2] > start:
+                return taken[at - 1][2]
+            if at < len(taken) and taken[at][2] < start:
+                return taken[at][1] - window.begin
         return None

@@ -78,8 +78,8 @@ class Operations:
         self.shared_bits = (config.shared.bank_words - 1).bit_length()
         self.parts = tile.rows // tile.lanes
 
-    def machine(self) -> Machine:
-        """Cluster on which nothing has happened."""
+    def machine(self, *, ordered: bool = False) -> Machine:
+        """Cluster on which nothing has happened; ``ordered`` as of :class:`Machine`."""
         tile, shared = self.config.tile, self.config.shared
         sizes = {
             "act": tile.act_banks << self.act_bits,
@@ -92,7 +92,7 @@ class Operations:
             "running": tile.row_entries,
             "acc": 2 * tile.acc_rows,
         }
-        return Machine({name: Bank.of(words) for name, words in sizes.items()})
+        return Machine({name: Bank.of(words) for name, words in sizes.items()}, ordered)
 
     def _ports(self, memory: str, words: np.ndarray) -> set[str]:
         """Banks that hold some words, by the names of their ports."""

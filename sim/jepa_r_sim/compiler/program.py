@@ -22,7 +22,7 @@ from jepa_r.config import ClusterConfig, ConfigError
 
 from ..golden.rows import NormProfile
 from .image import pack_words
-from .loops import Loop, Node, Single, roll, unroll
+from .loops import Loop, Node, Single, flat, roll, unroll
 from .operations import Operation
 
 __all__ = ["Program", "assemble", "assemble_words", "encode"]
@@ -247,8 +247,7 @@ def assemble_words(
         Whether to refuse a program that the sequencer cannot keep up with.
     """
     nodes = roll(operations, turn=turn)
-    flat = [(s.start, s.kind, s.values) for s in roll(operations, longest=0)]
-    assert list(unroll(nodes)) == flat, "rolling up has changed the schedule"
+    assert list(unroll(nodes)) == list(flat(operations)), "rolling up has changed the schedule"
     writer = _Writer()
     for index, profile in enumerate(profiles):
         writer.control(

@@ -56,6 +56,8 @@ class Scheduler:
     ----------
     config
         The cluster.
+    elastic
+        Whether the schedule must stay right when starts move apart.
 
     Attributes
     ----------
@@ -65,13 +67,13 @@ class Scheduler:
         First cycle in which all effects of all of them are visible.
     """
 
-    def __init__(self, config: ClusterConfig):
+    def __init__(self, config: ClusterConfig, *, elastic: bool = False):
         self.config = config
         self.operations = Operations(config)
         self.timing = self.operations.timing
         self.placed: list[Operation] = []
         self.end = self.timing.first_start
-        self._machine = self.operations.machine()
+        self._machine = self.operations.machine(ordered=elastic)
         self._free = dict.fromkeys(Engine, self.timing.first_start)
         self._array: dict[str, int] | None = None
         self._array_start = 0
