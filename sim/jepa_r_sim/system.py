@@ -26,17 +26,22 @@ class Run:
     mode
         Calls that make a :class:`jepa_r_sim.drivers.memory.Mode`.
     elastic
-        Whether late data are waited for.
+        Whether late data are waited for. Only a program that was compiled for it stays right.
     patches
         Bytes that replace some of the memory image, by address.
-    window
-        End of the addresses that the cluster may use.
+    windows
+        Addresses that the cluster may use: up to four pairs of the first one and the one behind the
+        last, which is at most 2**32 - 1.
+    inject
+        Bits (1, 2, or 3 for both) to flip in what is written to the activation memories, the cycle
+        of the run in which that begins, and for how many cycles.
     """
 
     mode: Sequence[Sequence[Any]] = (("worst",),)
     elastic: bool = False
     patches: Mapping[int, bytes] = field(factory=dict)
-    window: int = 1 << 32
+    windows: Sequence[tuple[int, int]] = ((0, (1 << 32) - 1),)
+    inject: tuple[int, int, int] = (0, 0, 0)
 
     def parameters(self) -> dict[str, Any]:
         """What the bench reads."""
@@ -44,7 +49,8 @@ class Run:
             "mode": [list(call) for call in self.mode],
             "elastic": self.elastic,
             "patches": {str(at): raw.hex() for at, raw in self.patches.items()},
-            "window": self.window,
+            "windows": [list(window) for window in self.windows],
+            "inject": list(self.inject),
         }
 
 

@@ -3,8 +3,9 @@
 Parameters: ``contract`` (fields of the memory contract), ``image`` (file with the memory's contents
 from address 0), ``program`` (address), ``limit`` (most cycles of a run), ``output`` (first address
 and length of what is kept), and ``runs``: for each a ``mode`` of the memory as constructor calls,
-``patches`` (bytes, in hexadecimal, by address), ``elastic``, ``inject`` and ``window`` (end of the
-addresses that may be used). Each run leaves ``output_<n>.bin`` and a line of the report.
+``patches`` (bytes, in hexadecimal, by address), ``elastic``, ``windows`` (pairs of the first
+address that may be used and the one behind the last) and ``inject`` (bits to flip, first cycle of
+the run, number of cycles). Each run leaves ``output_<n>.bin`` and a line of the report.
 """
 
 from pathlib import Path
@@ -32,6 +33,21 @@ def make_mode(calls):
     return mode
 
 
+def pack_windows(pairs):
+    """Value of the ``windows`` port: each has its base in the low half."""
+    return sum((base | limit << 32) << (64 * n) for n, (base, limit) in enumerate(pairs))
+
+
+async def flip_bits(dut, bits, first, cycles):
+    """Flip bits of what is written to activation memories in some cycles of the run."""
+    await RisingEdge(dut.running)
+    for value, wait in ((bits, first), (0, cycles)):
+        if wait:
+            await Timer(wait * PERIOD, "ns")
+        await FallingEdge(dut.clk)
+        dut.inject.value = value
+
+
 async def run_once(dut, memory, given, run):
     """Reset, boot and run; returns what the cluster says at the end."""
     dut.rst.value = 1
@@ -39,7 +55,7 @@ async def run_once(dut, memory, given, run):
     dut.elastic.value = int(run.get("elastic", False))
     dut.inject.value = 0
     dut.program_address.value = given["program"]
-    dut.windows.value = min(run.get("window", 1 << 32), (1 << 32) - 1) << 32
+    dut.windows.value = pack_windows(run.get("windows", [(0, (1 << 32) - 1)]))
     await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
     memory.restart(mode=make_mode(run.get("mode", [["worst"]])))
@@ -52,6 +68,7 @@ async def run_once(dut, memory, given, run):
     await FallingEdge(dut.clk)
     dut.start.value = 0
 
+    injecting = cocotb.start_soon(flip_bits(dut, *run.get("inject", (0, 0, 0))))
     limit = Timer(given["limit"] * PERIOD, "ns")
     began = None
     while True:
@@ -64,6 +81,7 @@ async def run_once(dut, memory, given, run):
         else:
             break
     cycles = 0 if began is None else round((now - began) / PERIOD)
+    injecting.cancel()
     dut.inject.value = 0
     return {
         "done": bool(dut.done.value),
