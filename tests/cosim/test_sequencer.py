@@ -189,6 +189,7 @@ def test_faults_of_programs(tmp_path):
             [encode(LAYOUTS[Control.HALT], {"engine": 0, "control": 7}), halt],
             [word(Control.END), halt],
             [loop] * (LOOP_DEPTH + 1) + [halt],
+            [word(Control.LOOP, count=0), halt],
         ],
     }
     cases = [(fault, words) for fault, some in programs.items() for words in some]
