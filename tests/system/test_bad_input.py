@@ -149,7 +149,7 @@ def test_addresses_outside_the_windows_are_not_used(nano, tmp_path):
     nano.assert_exact(nano.run(tmp_path, [Run(windows=enough)]), ["enough"])
 
 
-@pytest.mark.parametrize(("first", "cycles"), [(0, 1 << 20), (2000, 3000), (9000, 3000)])
+@pytest.mark.parametrize(("first", "cycles"), [(0, 1 << 20), (9000, 3000)])
 def test_one_wrong_bit_is_corrected_and_two_are_a_fault(nano, tmp_path, first, cycles):
     once, other, both, good = nano.run(
         tmp_path, [*(Run(inject=(bits, first, cycles)) for bits in (1, 2, 3)), Run()]
