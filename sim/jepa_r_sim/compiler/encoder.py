@@ -120,7 +120,7 @@ class _Allocator:
                 place = (bank << self.shift) + self.free[bank]
                 self.free[bank] += words
                 return place
-        need = max(words, -(-self.asked // banks))
+        need = max(words, -(-self.asked // banks), self.bank_words + 1)
         raise ConfigError(
             f"{self.field} is {self.bank_words}; this model needs at least {need} words in each of "
             f"{banks} banks"
