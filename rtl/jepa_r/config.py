@@ -198,7 +198,7 @@ class MemoryContract:
                 f"burst_beats is {self.burst_beats}; AXI4 bursts must not cross 4 KB: at most "
                 f"{4096 // self.data_bytes} beats of {self.data_bytes} bytes"
             )
-        # The rule of `jepa_r.dma.bound.check_outstanding`, for the reader that is built.
+        # While one burst arrives, and a request waits for its end, the others cover the latency.
         burst, needed = self.burst_beats * self.data_bytes, self.latency + _RELEASE
         if (self.outstanding - 1) * burst // self.bytes_per_cycle < needed:
             least = 1 - (-needed * self.bytes_per_cycle // burst)

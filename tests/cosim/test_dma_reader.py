@@ -28,7 +28,8 @@ def reader(request):
 def contract_of(hardware, rng):
     _, width, burst, outstanding, _ = hardware
     rate = rng.choice([width, width, width // 2, rng.randint(1, width)])
-    most = outstanding * burst * width // rate
+    # What the other bursts cover while one is released.
+    most = (outstanding - 1) * burst * width // rate - 2
     return {
         "data_bytes": width,
         "bytes_per_cycle": rate,
@@ -139,7 +140,8 @@ def stopped(reader, fault, *, mode=(), windows=None, complete=1, **middle):
     _, width, burst, outstanding, _ = reader
     return {
         "contract": {
-            "data_bytes": width, "bytes_per_cycle": width, "latency": 20,
+            "data_bytes": width, "bytes_per_cycle": width,
+            "latency": min(20, (outstanding - 1) * burst - 2),
             "burst_beats": burst, "outstanding": outstanding,
         },
         "mode": [["random", 1], *mode],

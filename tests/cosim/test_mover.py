@@ -30,7 +30,8 @@ def contract_of(hardware, rng):
     return {
         "data_bytes": width,
         "bytes_per_cycle": rate,
-        "latency": rng.randint(1, outstanding * burst * width // rate),
+        # What the other bursts cover while one is released.
+        "latency": rng.randint(1, (outstanding - 1) * burst * width // rate - 2),
         "burst_beats": burst,
         "outstanding": outstanding,
     }
@@ -141,7 +142,7 @@ def stopped(mover, fault, *, mode=(), windows=None, complete=1, **middle):
     transfers[1] |= middle
     return {
         "contract": {
-            "data_bytes": width, "bytes_per_cycle": width, "latency": 8,
+            "data_bytes": width, "bytes_per_cycle": width, "latency": 2,
             "burst_beats": hardware["burst_beats"], "outstanding": hardware["outstanding"],
         },
         "mode": [["random", 1], *mode],

@@ -25,32 +25,7 @@ from .bursts import BurstPlanner, beats_of, burst_lengths
 from .mover import Mover
 from .reader import DmaReader
 
-__all__ = ["ReadBound", "WriteBound", "check_outstanding"]
-
-
-def check_outstanding(contract):
-    """Refuse a contract whose rate the reader cannot use over the latency.
-
-    Of ``outstanding`` bursts one is arriving, and a request waits for the end of a burst: the
-    others must cover the latency and the reader's own :attr:`~.DmaReader.RELEASE` cycles, that is,
-    ``(outstanding - 1) * burst_beats * data_bytes / bytes_per_cycle >= latency + RELEASE``. If they
-    do not, bounds still hold; they are those of a slower memory.
-
-    Raises
-    ------
-    :exc:`ValueError`
-        With how many are needed.
-    """
-    needed = contract.latency + DmaReader.RELEASE
-    burst_bytes = contract.burst_beats * contract.data_bytes
-    covered = (contract.outstanding - 1) * burst_bytes // contract.bytes_per_cycle
-    if covered < needed:
-        least = 1 - (-needed * contract.bytes_per_cycle // burst_bytes)
-        raise ValueError(
-            f"outstanding is {contract.outstanding}; while one burst arrives, the others cover "
-            f"{covered} of {needed} cycles of latency: at least {least} bursts of "
-            f"{burst_bytes} bytes must be under way"
-        )
+__all__ = ["ReadBound", "WriteBound"]
 
 
 class ReadBound:
