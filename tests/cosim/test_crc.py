@@ -8,7 +8,7 @@ from jepa_r.dma.crc import Crc32
 from .pipeline import answers
 
 
-@pytest.mark.parametrize("data_bytes", [4, 16, 128])
+@pytest.mark.parametrize("data_bytes", [4, 128])
 def test_sums_are_those_of_zlib_and_stay(data_bytes, tmp_path):
     rng = random.Random(data_bytes)
     some = [rng.randbytes(data_bytes) for _ in range(20)]

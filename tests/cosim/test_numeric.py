@@ -48,7 +48,6 @@ def test_multiplier(a_width, b_width, tmp_path):
     [
         {"width": 50, "shift_width": 6, "out_width": 16},
         {"width": 33, "shift_width": 6, "out_width": 16, "narrow_width": 8},
-        {"width": 9, "shift_width": 3, "out_width": 9},
     ],
     ids=lambda widths: "-".join(map(str, widths.values())),
 )
