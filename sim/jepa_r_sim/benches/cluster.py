@@ -24,15 +24,6 @@ from jepa_r_sim.drivers.memory import Memory, Mode
 PERIOD = 10
 
 
-def make_mode(calls):
-    """A mode from its construction: ``[["random", 3], ["flip", 5]]``."""
-    mode = Mode
-    for name, *arguments in calls:
-        keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
-        mode = getattr(mode, name)(*arguments, **keywords)
-    return mode
-
-
 def pack_windows(pairs):
     """Value of the ``windows`` port: each has its base in the low half."""
     return sum((base | limit << 32) << (64 * n) for n, (base, limit) in enumerate(pairs))
@@ -58,7 +49,7 @@ async def run_once(dut, memory, given, run):
     dut.windows.value = pack_windows(run.get("windows", [(0, (1 << 32) - 1)]))
     await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
-    memory.restart(mode=make_mode(run.get("mode", [["worst"]])))
+    memory.restart(mode=Mode.made_by(run.get("mode", [["worst"]])))
     await FallingEdge(dut.clk)
     dut.rst.value = 0
     if not dut.ready.value:

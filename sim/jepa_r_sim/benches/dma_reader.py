@@ -23,15 +23,6 @@ from jepa_r_sim.drivers.memory import Memory, Mode
 BASE = 0x8000_0000
 
 
-def make_mode(calls):
-    """A mode from its construction: ``[["random", 3], ["flip", 5]]``."""
-    mode = Mode
-    for name, *arguments in calls:
-        keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
-        mode = getattr(mode, name)(*arguments, **keywords)
-    return mode
-
-
 def beats_of_rows(transfer, size, width):
     """For each row, addresses of its beats; by the words of the contract, one after another."""
     rows = []
@@ -125,7 +116,7 @@ async def run_scenario(dut, memory, scenario, words, image):
     dut.rst.value = 1
     dut.i__valid.value = 0
     await FallingEdge(dut.clk)
-    memory.restart(mode=make_mode(scenario["mode"]), contract=contract)
+    memory.restart(mode=Mode.made_by(scenario["mode"]), contract=contract)
     await FallingEdge(dut.clk)
     windows = scenario.get("windows", [[BASE, BASE + len(image)]])
     dut.stop.value = 0

@@ -15,9 +15,8 @@ from jepa_r.config import MemoryContract
 from jepa_r.dma.axi import Fault
 from jepa_r.dma.bound import WriteBound
 from jepa_r.dma.mover import MoveDescriptor, Mover
-from jepa_r_sim.benches.dma_reader import make_mode
 from jepa_r_sim.cosim import parameters, report
-from jepa_r_sim.drivers.memory import Memory
+from jepa_r_sim.drivers.memory import Memory, Mode
 
 BASE = 0x4000_0000
 LENGTH = 1 << 16
@@ -134,7 +133,7 @@ async def run_scenario(dut, memory, scenario, hardware, image):
     dut.rst.value = 1
     dut.i__valid.value = 0
     await FallingEdge(dut.clk)
-    memory.restart(mode=make_mode(scenario["mode"]), contract=contract)
+    memory.restart(mode=Mode.made_by(scenario["mode"]), contract=contract)
     await FallingEdge(dut.clk)
     windows = scenario.get("windows", [[BASE, BASE + LENGTH]])
     dut.stop.value = 0

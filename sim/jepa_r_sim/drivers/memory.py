@@ -51,6 +51,15 @@ class Mode:
     flips: tuple[tuple[int, int], ...] = ()
 
     @classmethod
+    def made_by(cls, calls) -> "Mode":
+        """Mode from its construction as JSON holds it: ``[["random", 3], ["flip", 5]]``."""
+        mode = cls
+        for name, *arguments in calls:
+            keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
+            mode = getattr(mode, name)(*arguments, **keywords)
+        return mode
+
+    @classmethod
     def worst(cls) -> "Mode":
         """Everything in the last cycle that the contract allows."""
         return cls("worst")
