@@ -85,10 +85,10 @@ class ArrayStream(wiring.Component):
         Bytes of A's word that count, with the data as they leave the memory.
     edge : ``Out(ArrayEdge)``
         Control that goes with the operands into the array.
-    busy : ``Out(1)``
-        A start in this cycle would be lost.
     collision : ``Out(1)``
-        An operation was started too early, and is lost.
+        An operation was started while rows of this one's B or A are still to be read. A start
+        between its last row of B and its last swap is not seen here: the tile then finds a wrong
+        number of rows at a swap.
     """
 
     def __init__(self, *, rows):
