@@ -9,6 +9,7 @@ another.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -271,7 +272,7 @@ class EncoderProgram:
 
     # Operations.
 
-    def _add(self, engine: Engine, **fields: int) -> None:
+    def _add(self, engine: Engine, **fields: Any) -> None:
         zero = {name: 0 for name in LAYOUTS[engine].members if name not in ("engine", "wait")}
         unknown = fields.keys() - zero.keys()
         assert not unknown, unknown

@@ -1,7 +1,8 @@
 """Program words, and the image that holds them."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from attrs import frozen
@@ -28,7 +29,7 @@ from .operations import Operation
 __all__ = ["Program", "assemble", "assemble_words", "encode"]
 
 
-def encode(layout, fields: dict[str, int]) -> int:
+def encode(layout: Any, fields: Mapping[str, Any]) -> int:
     """A word from its fields; those that are missing are zero.
 
     Raises

@@ -26,7 +26,12 @@ def requantise(
     INT8 results are ``saturate(requantise(...), 8)``.
     """
     return saturate(
-        round_shift(wrap32(np.asarray(src, np.int64) + add) * mul, np.minimum(shift, 62)), 16
+        round_shift(
+            wrap32(np.asarray(src, np.int64) + np.asarray(add, np.int64))
+            * np.asarray(mul, np.int64),
+            np.minimum(shift, 62),
+        ),
+        16,
     )
 
 
@@ -49,12 +54,17 @@ def scale(
     y: npt.ArrayLike, mul: npt.ArrayLike, add: npt.ArrayLike, shift: int, *, bits: int
 ) -> Int:
     """Second stage with a gain (INT16) and an offset (INT32) for each column."""
-    return saturate(round_shift(np.asarray(y, np.int64) * mul + add, shift), bits)
+    return saturate(
+        round_shift(
+            np.asarray(y, np.int64) * np.asarray(mul, np.int64) + np.asarray(add, np.int64), shift
+        ),
+        bits,
+    )
 
 
 def residual(y: npt.ArrayLike, other: npt.ArrayLike, *, bits: int = 16) -> Int:
     """Second stage that adds the residual stream (INT16)."""
-    return saturate(np.asarray(y, np.int64) + other, bits)
+    return saturate(np.asarray(y, np.int64) + np.asarray(other, np.int64), bits)
 
 
 def rotate(
