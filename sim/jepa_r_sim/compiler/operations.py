@@ -1,7 +1,5 @@
 """Operations of a cluster: their fields, and what they touch when."""
 
-from typing import Any
-
 import numpy as np
 from attrs import define, frozen
 
@@ -250,8 +248,3 @@ class Operations:
         width = self.config.memory.data_bytes
         beats = beats_of(f["words"], word_bytes=self.sizes[f["dest"]], data_bytes=width)
         return (f["rows"] * beats + f["crc"]) * width
-
-
-def defaults(layout: Any) -> dict[str, int]:
-    """All fields of a word, zero."""
-    return dict.fromkeys(layout.members, 0)
