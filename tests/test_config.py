@@ -13,6 +13,7 @@ from jepa_r.config import (
     ClusterConfig,
     ConfigError,
     MemoryContract,
+    PlannerConfig,
     SharedConfig,
     TileConfig,
     load,
@@ -32,8 +33,12 @@ CLUSTER = {
 }  # fmt: skip
 GROUPS = {
     TileConfig: TILE, MemoryContract: MEMORY, SharedConfig: SHARED, ClusterConfig: CLUSTER,
+    PlannerConfig: {},
     ChipConfig: {"name": "a", "clock_mhz": 100, "encoder": ClusterConfig(**CLUSTER)},
 }  # fmt: skip
+
+#: What there is in a chip, as messages list it.
+CHIP_FIELDS = "clock_mhz, concurrent, encoder, latent_words, memory, name, planner, predictor"
 
 #: Range of every number.
 RANGES = {
@@ -50,7 +55,8 @@ RANGES = {
         "burst_beats": (1, 256), "outstanding": (1, 256),
     },
     ClusterConfig: {"tiles": (1, 16), "program_words": (16, 0xFFFF), "queue": (2, 14)},
-    ChipConfig: {"clock_mhz": (1, 4000)},
+    PlannerConfig: {"elites": (1, 64), "steps": (1, 16)},
+    ChipConfig: {"clock_mhz": (1, 4000), "latent_words": (2, 1 << 18)},
 }  # fmt: skip
 
 
@@ -204,6 +210,53 @@ def test_limits_are_those_of_program_words():
     assert RANGES[ClusterConfig]["tiles"][1] <= LAYOUTS[Engine.READ]["tiles"].width
 
 
+LOOP = GROUPS[ChipConfig] | {
+    "predictor": ClusterConfig(**CLUSTER),
+    "memory": MemoryContract(**MEMORY | {"bytes_per_cycle": 16}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"concurrent": 1}, "concurrent is 1; it must be true or false"),
+        (
+            {"memory": None},
+            "memory is none; a chip with a predictor needs a contract for its port",
+        ),
+        (
+            {"memory": MemoryContract(data_bytes=32, bytes_per_cycle=16, latency=64)},
+            "encoder.memory.data_bytes is 16; it must be that of the chip's port, 32",
+        ),
+        (
+            {"memory": MemoryContract(data_bytes=16, bytes_per_cycle=15, latency=64)},
+            "memory.bytes_per_cycle is 15; the clusters ask for 16 together",
+        ),
+        (
+            {
+                "memory": MemoryContract(data_bytes=16, bytes_per_cycle=7, latency=64),
+                "concurrent": False,
+            },
+            "memory.bytes_per_cycle is 7; the clusters ask for 8",
+        ),
+        (
+            {"encoder": ClusterConfig(**CLUSTER | {"tile": TileConfig(**TILE | {"rows": 4})})},
+            "predictor.tile.rows is 8; it must divide encoder.tile.rows, 4: latents pass from one "
+            "to the other word by word",
+        ),
+    ],
+)
+def test_clusters_that_cannot_work_together_are_refused(changes, sentence):
+    with pytest.raises(ConfigError) as caught:
+        ChipConfig(**LOOP | changes)
+    assert str(caught.value) == sentence
+
+
+def test_clusters_that_take_turns_may_each_have_all_of_the_memory():
+    full = MemoryContract(**MEMORY)
+    assert ChipConfig(**LOOP | {"memory": full, "concurrent": False}).memory == full
+
+
 # Hashes.
 
 
@@ -242,7 +295,17 @@ def test_every_field_changes_the_hash():
     assert all(0 <= h < 1 << 32 for h in hashes)
     chip = GROUPS[ChipConfig]
     chips = [ChipConfig(**chip | {"encoder": c}) for c in made]
-    chips += [ChipConfig(**chip | {"predictor": cluster}), ChipConfig(**chip | {"clock_mhz": 99})]
+    port = MemoryContract(**MEMORY | {"bytes_per_cycle": 16})
+    loop = chip | {"predictor": cluster, "memory": port}
+    chips += [
+        ChipConfig(**chip | {"clock_mhz": 99}),
+        ChipConfig(**loop),
+        ChipConfig(**loop | {"memory": evolve(port, latency=65)}),
+        ChipConfig(**loop | {"concurrent": False}),
+        ChipConfig(**loop | {"latent_words": 5}),
+        ChipConfig(**loop | {"planner": PlannerConfig(elites=5)}),
+        ChipConfig(**loop | {"planner": PlannerConfig(steps=5)}),
+    ]
     chips.append(ChipConfig(**chip))
     assert len({c.hash for c in chips}) == len(chips)
     assert ChipConfig(**chip | {"name": "b"}).hash == ChipConfig(**chip).hash
@@ -257,7 +320,7 @@ def test_hashes_are_the_same_in_every_process():
     assert json.loads(out.stdout) == [[p.hash, p.encoder.hash] for p in PRESETS.values()]
     # Images outlive the process, too.
     assert ClusterConfig(**CLUSTER).hash == 0x1C13216A
-    assert ChipConfig(**GROUPS[ChipConfig]).hash == "d5888756966d597c"
+    assert ChipConfig(**GROUPS[ChipConfig]).hash == "34f17ff6becfb224"
 
 
 # Files and changes.
@@ -296,7 +359,7 @@ def test_changes_are_made_together():
             "there is no field encoder.colour; there are ecc, memory, program_words, queue, "
             "shared, tile, tiles",
         ),
-        ("nano", "=1", "there is no field ; there are clock_mhz, encoder, name, predictor"),
+        ("nano", "=1", f"there is no field ; there are {CHIP_FIELDS}"),
         ("nano", "encoder.tile=1", "--set encoder.tile: tile is a group of fields"),
         ("nano", "encoder.tiles.rows=1", "--set encoder.tiles.rows: tiles is no group of fields"),
         ("nano", "encoder.tiles=2.0", "tiles is 2.0; it must be a whole number from 1 to 16"),
@@ -330,7 +393,7 @@ def test_files(tmp_path):
         ("x = ", "{path} cannot be read as TOML: Invalid value (at end of document)"),
         ("base = 'atto'", "{path}: base is 'atto'; it must be one of nano, ecp5, jepa-r"),
         ("base = []", "{path}: base is []; it must be one of nano, ecp5, jepa-r"),
-        ("colour = 1", "there is no field colour; there are clock_mhz, encoder, name, predictor"),
+        ("colour = 1", f"there is no field colour; there are {CHIP_FIELDS}"),
         (
             "[encoder.tile]\ncolour = 1",
             "there is no field encoder.tile.colour; there are acc_rows, act_banks, act_words, "

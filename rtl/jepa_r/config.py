@@ -15,8 +15,8 @@ from typing import Any
 from attrs import asdict, evolve, field, fields, frozen, has
 
 __all__ = [
-    "PRESETS", "ChipConfig", "ClusterConfig", "ConfigError", "MemoryContract", "SharedConfig",
-    "TileConfig", "load",
+    "PRESETS", "ChipConfig", "ClusterConfig", "ConfigError", "MemoryContract", "PlannerConfig",
+    "SharedConfig", "TileConfig", "load",
 ]  # fmt: skip
 
 
@@ -271,6 +271,22 @@ class ClusterConfig:
 
 
 @frozen(kw_only=True)
+class PlannerConfig:
+    """Sizes of the planner; what a plan does is in registers.
+
+    Attributes
+    ----------
+    elites
+        Most elites that can be kept.
+    steps
+        Most steps of a plan.
+    """
+
+    elites: int = field(default=16, validator=_between(1, 64))
+    steps: int = field(default=4, validator=_between(1, 16))
+
+
+@frozen(kw_only=True)
 class ChipConfig:
     """A whole chip.
 
@@ -284,6 +300,16 @@ class ChipConfig:
         Cluster of the encoder.
     predictor
         Cluster of the predictor; none on chips that only encode.
+    memory
+        What the memory promises the chip's one port, which both clusters share; needed with a
+        predictor.
+    concurrent
+        Whether both clusters may run at once, each at the rate of its own contract. If not, the
+        loop runs one after the other, and each may ask for all that the memory gives.
+    planner
+        Sizes of the planner.
+    latent_words
+        Words (of a row of the encoder's array) in each of the four slots of the latent store.
     """
 
     name: str = field(validator=_text)
@@ -292,6 +318,44 @@ class ChipConfig:
     predictor: ClusterConfig | None = field(
         default=None, validator=_group(ClusterConfig, optional=True)
     )
+    memory: MemoryContract | None = field(
+        default=None, validator=_group(MemoryContract, optional=True)
+    )
+    concurrent: bool = field(default=True)
+    planner: PlannerConfig = field(factory=PlannerConfig, validator=_group(PlannerConfig))
+    latent_words: int = field(default=4096, validator=_between(2, 1 << 18))
+
+    def __attrs_post_init__(self):
+        if not isinstance(self.concurrent, bool):
+            raise ConfigError(f"concurrent is {self.concurrent!r}; it must be true or false")
+        if self.predictor is not None:
+            self._check_loop(self.predictor)
+
+    def _check_loop(self, predictor: ClusterConfig) -> None:
+        """Refuse clusters that cannot work together on one chip."""
+        if self.memory is None:
+            raise ConfigError(
+                "memory is none; a chip with a predictor needs a contract for its port"
+            )
+        clusters = {"encoder": self.encoder, "predictor": predictor}
+        for name, cluster in clusters.items():
+            if cluster.memory.data_bytes != self.memory.data_bytes:
+                raise ConfigError(
+                    f"{name}.memory.data_bytes is {cluster.memory.data_bytes}; it must be that of "
+                    f"the chip's port, {self.memory.data_bytes}"
+                )
+        rates = [cluster.memory.bytes_per_cycle for cluster in clusters.values()]
+        asked = sum(rates) if self.concurrent else max(rates)
+        if asked > self.memory.bytes_per_cycle:
+            raise ConfigError(
+                f"memory.bytes_per_cycle is {self.memory.bytes_per_cycle}; the clusters ask for "
+                f"{asked}" + (" together" if self.concurrent else "")
+            )
+        if self.encoder.tile.rows % predictor.tile.rows:
+            raise ConfigError(
+                f"predictor.tile.rows is {predictor.tile.rows}; it must divide encoder.tile.rows, "
+                f"{self.encoder.tile.rows}: latents pass from one to the other word by word"
+            )
 
     @property
     def hash(self) -> str:
@@ -321,7 +385,7 @@ PRESETS: dict[str, ChipConfig] = {
                 row_entries=64,
             ),
             shared=SharedConfig(banks=3, bank_words=1024, param_words=256),
-            memory=MemoryContract(data_bytes=16, bytes_per_cycle=8, latency=64),
+            memory=MemoryContract(data_bytes=16, bytes_per_cycle=8, latency=128),
             program_words=1024,
         ),
         predictor=ClusterConfig(
@@ -334,12 +398,15 @@ PRESETS: dict[str, ChipConfig] = {
                 act_words=2048,
                 x_words=1024,
                 rope_words=256,
-                row_entries=64,
+                row_entries=128,
             ),
             shared=SharedConfig(banks=3, bank_words=1024, param_words=512),
-            memory=MemoryContract(data_bytes=16, bytes_per_cycle=4, latency=64),
+            memory=MemoryContract(data_bytes=16, bytes_per_cycle=4, latency=128),
             program_words=2048,
         ),
+        memory=MemoryContract(data_bytes=16, bytes_per_cycle=16, latency=64),
+        planner=PlannerConfig(elites=16, steps=3),
+        latent_words=128,
     ),
     # 144 of 156 multipliers in the array, the rest in the lanes: see the issue of the open flow.
     # The scales of a layer's rows and of two heads' softmaxes (80 rows of the nano model on the one
@@ -407,6 +474,13 @@ PRESETS: dict[str, ChipConfig] = {
             ),
             program_words=4096,
         ),
+        # Encoder and predictor take turns: each then has all that LPDDR delivers.
+        memory=MemoryContract(
+            data_bytes=128, bytes_per_cycle=128, latency=500, burst_beats=32, outstanding=32
+        ),
+        concurrent=False,
+        planner=PlannerConfig(elites=16, steps=16),
+        latent_words=4096,
     ),
 }
 

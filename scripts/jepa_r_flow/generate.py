@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import asdict
 
-from jepa_r.chip import TOPS
+from jepa_r.tops import TOPS
 from jepa_r.config import ConfigError, load
 from jepa_r.emit import emit_verilog
 

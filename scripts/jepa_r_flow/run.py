@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_r.chip import TOPS
+from jepa_r.tops import TOPS
 from jepa_r.config import load
 from jepa_r.emit import emit_verilog
 from jepa_r_sim.compiler import compile_encoder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jepa_r.chip import TOPS
+from jepa_r.tops import TOPS
 from jepa_r.config import PRESETS
 from jepa_r.emit import emit_verilog
 from jepa_r_sim.cosim import verilator_environment
@@ -142,7 +142,7 @@ def test_same_bytes_for_the_same_design(emitted, tmp_path):
     """In another process, with other hashes; nothing in them tells of the machine."""
     files, top = emitted
     made = (
-        "import sys; from pathlib import Path; from jepa_r.chip import TOPS; "
+        "import sys; from pathlib import Path; from jepa_r.tops import TOPS; "
         "from jepa_r.config import PRESETS; from jepa_r.emit import emit_verilog; "
         "emit_verilog(TOPS[sys.argv[1]](PRESETS['nano']), name=sys.argv[1], into=Path(sys.argv[2]))"
     )
