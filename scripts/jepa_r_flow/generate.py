@@ -8,9 +8,9 @@ from typing import Any
 
 from attrs import asdict
 
-from jepa_r.tops import TOPS
 from jepa_r.config import ConfigError, load
 from jepa_r.emit import emit_verilog
+from jepa_r.tops import TOPS
 
 from .console import Stages
 from .output import replaced, write_result

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from jepa_r.tops import TOPS
 from jepa_r.config import load
 from jepa_r.emit import emit_verilog
+from jepa_r.tops import TOPS
 from jepa_r_sim.compiler import compile_encoder
 from jepa_r_sim.cosim import build_files, require_tools
 from jepa_r_sim.model import encoder, integer

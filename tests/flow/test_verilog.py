@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jepa_r.tops import TOPS
 from jepa_r.config import PRESETS
 from jepa_r.emit import emit_verilog
+from jepa_r.tops import TOPS
 from jepa_r_sim.cosim import verilator_environment
 
 WAIVERS = Path(__file__).parents[2] / "constraints" / "verilator_waivers.vlt"
