@@ -83,6 +83,38 @@ def test_a_predictor_is_checked_too():
         evolve(NANO.predictor, steps=65)
 
 
+def test_the_predictor_has_the_published_size():
+    config = MODELS["vitg-ac"]
+    assert config.predictor_parameters == 305_220_992
+    assert config.action_predictor.block_parameters == 12_596_224
+    assert config.step_rows == 258
+
+
+@pytest.mark.parametrize(
+    ("step", "kept", "anew"),
+    [(1, 81.9, 81.9), (2, 85.2, 166.7), (4, 91.7, 346.2), (8, 104.8, 744.4), (16, 131.0, 1697.8)],
+)
+def test_the_predictor_does_the_published_work(step, kept, anew):
+    config = MODELS["vitg-ac"]
+    assert round(config.predictor_macs(step) / 1e9, 1) == kept
+    assert round(config.predictor_macs(step, kept=False) / 1e9, 1) == anew
+
+
+def test_a_first_step_has_nothing_to_keep():
+    assert NANO.predictor_macs(1) == NANO.predictor_macs(1, kept=False)
+    with pytest.raises(ValueError, match=r"^step 0 is not allowed: at least 1$"):
+        NANO.predictor_macs(0)
+
+
+def test_a_model_without_a_predictor_says_so():
+    alone = evolve(NANO, predictor=None)
+    message = r"^predictor None is not allowed here: the model must have one$"
+    with pytest.raises(ValueError, match=message):
+        _ = alone.predictor_parameters
+    with pytest.raises(ValueError, match=message):
+        alone.predictor_macs(1)
+
+
 def test_a_config_is_frozen():
     with pytest.raises(AttributeError):
         ModelConfig(image=16, patch=16, width=6, heads=1, head_dim=6, depth=1, mlp=1).depth = 2

@@ -2,10 +2,14 @@
 
 from attrs import Attribute, field, frozen
 
-__all__ = ["MODELS", "ModelConfig", "PredictorConfig", "rotary_dims"]
+__all__ = ["FEATURES", "INPUTS", "MODELS", "ModelConfig", "PredictorConfig", "rotary_dims"]
 
 #: Widest row whose moments the row unit can take.
 MAX_WIDTH = 8191
+#: Action and state tokens of a step.
+INPUTS = 2
+#: Numbers of an action and of a state, and of the camera's pose (which nothing here reads).
+FEATURES, EXTRINSICS = 7, 6
 #: Most INT8 products that an INT32 accumulator holds: ``K * 128 * 128 < 2**31``.
 MAX_K = (1 << 17) - 1
 
@@ -37,6 +41,10 @@ def _check_heads(width: int, heads: int, head_dim: int, rotary: bool) -> None:
         )
 
 
+def _block_parameters(width: int, mlp: int) -> int:
+    return width * (4 * width + 2 * mlp) + 9 * width + mlp
+
+
 @frozen(kw_only=True)
 class PredictorConfig:
     """Shape of an action-conditioned predictor.
@@ -63,6 +71,11 @@ class PredictorConfig:
 
     def __attrs_post_init__(self) -> None:
         _check_heads(self.width, self.heads, self.head_dim, True)
+
+    @property
+    def block_parameters(self) -> int:
+        """Weights and biases of one block."""
+        return _block_parameters(self.width, self.mlp)
 
 
 @frozen(kw_only=True)
@@ -155,12 +168,61 @@ class ModelConfig:
     @property
     def parameters(self) -> int:
         """Weights and biases of the encoder, as published (every frame of the kernel counted)."""
-        block = self.width * (4 * self.width + 2 * self.mlp) + 9 * self.width + self.mlp
+        block = _block_parameters(self.width, self.mlp)
         patch = self.width * (self.patch_features * self.tubelet + 1)
         positions = self.tokens * self.width if self.absolute_positions else 0
         return (
             patch + positions + self.class_token * self.width + self.depth * block + 2 * self.width
         )
+
+    @property
+    def action_predictor(self) -> PredictorConfig:
+        """Shape of the predictor, of a model that must have one.
+
+        Raises
+        ------
+        ValueError
+            If the model has none.
+        """
+        if self.predictor is None:
+            raise ValueError("predictor None is not allowed here: the model must have one")
+        return self.predictor
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of the predictor's residual stream in one step: action, state, patches."""
+        return INPUTS + self.tokens
+
+    @property
+    def predictor_parameters(self) -> int:
+        """Weights and biases of the predictor, as published: with the unused extrinsics layer."""
+        predictor = self.action_predictor
+        inputs = (2 * (FEATURES + 1) + EXTRINSICS + 1 + self.width + 1) * predictor.width
+        outputs = 2 * predictor.width + (predictor.width + 1) * self.width
+        return inputs + predictor.depth * predictor.block_parameters + outputs
+
+    def predictor_macs(self, step: int, *, kept: bool = True) -> int:
+        """Multiplications of the prediction of step ``step`` (the first is 1).
+
+        Parameters
+        ----------
+        step
+            How many steps the predicted one sees, itself included.
+        kept
+            Whether keys and values of the earlier steps are at hand; otherwise all steps are
+            computed anew, each over what it may see, and only the last one's latent is projected.
+        """
+        predictor = self.action_predictor
+        if step < 1:
+            raise ValueError(f"step {step} is not allowed: at least 1")
+        rows, width = self.step_rows, predictor.width
+        linear = rows * width * (4 * width + 2 * predictor.mlp) * predictor.depth
+        scores = 2 * rows * rows * width * predictor.depth
+        project = self.tokens * self.width * width
+        embed = project + INPUTS * FEATURES * width
+        if kept:
+            return linear + step * scores + embed + project
+        return step * (linear + embed) + step * (step + 1) // 2 * scores + project
 
 
 #: Models by name. ``nano`` keeps every quirk of ``vitg-ac`` at a size that simulates in seconds.
