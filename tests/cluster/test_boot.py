@@ -8,7 +8,7 @@ CONFIG, WORDS, ADDRESS = 0xDEADBEEF, 100, 0x8000_1000
 HEADER = {"magic": MAGIC, "version": VERSION, "config": CONFIG, "words": 37}
 
 
-def boot(header, *, data_bytes=16, wait=5, complete=2):
+def boot(header, *, data_bytes=16, wait=5, complete=2, load=0, elastic=0):
     """Descriptors asked for, and (cycle, what) of whatever else happens."""
     dut = Boot(config_hash=CONFIG, program_words=WORDS, data_bytes=data_bytes)
     asked, events = [], []
@@ -16,7 +16,9 @@ def boot(header, *, data_bytes=16, wait=5, complete=2):
     async def bench(ctx):
         due, completed = None, 0
         for cycle in range(120):
-            ctx.set(dut.start, cycle == 3)
+            ctx.set(dut.start, cycle == 3 and not load)
+            ctx.set(dut.load, cycle == 3 and load)
+            ctx.set(dut.elastic, elastic)
             ctx.set(dut.address, ADDRESS if cycle == 3 else 0)
             # The reader takes its time.
             ctx.set(dut.o.ready, cycle % wait == 0)
@@ -35,6 +37,9 @@ def boot(header, *, data_bytes=16, wait=5, complete=2):
                 events.append(ctx.get(dut.fault))
             if cycle in (3, 4, 119):
                 events.append(ctx.get(dut.active))
+            if ctx.get(dut.loaded) and "loaded" not in events:
+                events.append("loaded")
+                assert ctx.get(dut.loaded_header.words) == header["words"]
             await ctx.tick()
 
     simulate(dut, bench, max_cycles=200)
@@ -58,7 +63,23 @@ def test_a_good_image_is_read_and_begun(data_bytes, words):
     )
     assert asked == [HEADER_READ, program]
     # Idle, active from the cycle after the start, one pulse, idle again.
-    assert events == [0, 1, "begin", 0]
+    assert events == [0, 1, "begin", "loaded", 0]
+
+
+def test_an_image_that_is_only_loaded_does_not_begin():
+    asked, events = boot(HEADER, load=1)
+    assert len(asked) == 2
+    assert events == [0, 1, "loaded", 0]
+
+
+@pytest.mark.parametrize("elastic", [0, 1])
+@pytest.mark.parametrize("compiled", [0, 1])
+def test_an_elastic_run_needs_an_image_compiled_for_it(elastic, compiled):
+    asked, events = boot(HEADER | {"elastic": compiled}, elastic=elastic)
+    if elastic and not compiled:
+        assert (asked, events) == ([HEADER_READ], [0, 1, Fault.IMAGE_ELASTIC, 1])
+    else:
+        assert events == [0, 1, "begin", "loaded", 0]
 
 
 @pytest.mark.parametrize(("data_bytes", "offset"), [(4, 52), (16, 64), (32, 96), (128, 256)])
@@ -97,8 +118,11 @@ def test_nothing_begins_before_everything_is_there(complete):
     assert events == [0, 1, 1]
 
 
-def test_header_is_four_little_endian_words():
-    assert Header.const(HEADER).as_bits() == int.from_bytes(
-        b"JPRP" + VERSION.to_bytes(4, "little") + CONFIG.to_bytes(4, "little") + b"\x25\0\0\0",
+def test_header_is_little_endian():
+    fields = {"kind": 1, "steps": 2, "elastic": 3, "latent": 4, "goal": 5, "inputs": 6,
+              "rows": 7, "blocks": 8}  # fmt: skip
+    words = b"".join(n.to_bytes(4, "little") for n in (VERSION, CONFIG, 37))
+    assert Header.const(HEADER | fields).as_bits() == int.from_bytes(
+        b"JPRP" + words + bytes([1, 2, 3, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 8, 0]),
         "little",
     )

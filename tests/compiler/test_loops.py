@@ -203,7 +203,7 @@ def test_a_program_of_too_many_pointers_is_refused():
     ]
     with pytest.raises(ConfigError) as caught:
         assemble_words(operations, end=10**6, check=False)
-    assert str(caught.value) == "the program's loops need more than 31 pointers"
+    assert str(caught.value) == "the program's loops need more than 29 pointers"
 
 
 def test_a_value_that_does_not_fit_its_field_is_refused():

@@ -9,7 +9,7 @@ from jepa_r_sim.golden.boot import boot
 SIZES = {"config_hash": 0xDEADBEEF, "program_words": 100}
 
 
-def image_header(words, *, magic=b"JPRP", version=1, config=SIZES["config_hash"]):
+def image_header(words, *, magic=b"JPRP", version=2, config=SIZES["config_hash"]):
     numbers = (version, config, words)
     return int.from_bytes(magic + b"".join(n.to_bytes(4, "little") for n in numbers), "little")
 

@@ -12,8 +12,23 @@ __all__ = ["MAGIC", "Boot", "Header", "image_offset"]
 #: "JPRP", little endian.
 MAGIC = int.from_bytes(b"JPRP", "little")
 
-#: First word of a program image; a checksum follows it, then the program, then its checksum.
-Header = data.StructLayout({"magic": 32, "version": 32, "config": 32, "words": 32})
+#: First word of a program image; a checksum follows it, then the program, then its checksum. What
+#: stands behind ``words`` is for whoever starts the program and feeds it.
+Header = data.StructLayout({
+    "magic": 32,
+    "version": 32,
+    "config": 32,
+    "words": 32,
+    "kind": 8,  # 0 an encoder, 1 a predictor
+    "steps": 8,  # of a rollout
+    "elastic": 8,  # 1: stays right in elastic runs
+    "spare": 8,
+    "latent": 32,  # words of ACT at which the start latent,
+    "goal": 32,  # the goal's latent,
+    "inputs": 32,  # and actions and states are expected
+    "rows": 16,  # tokens of a latent
+    "blocks": 16,  # K-blocks of a latent
+})
 
 
 def image_offset(data_bytes):
@@ -35,10 +50,12 @@ class Boot(wiring.Component):
 
     Members
     -------
-    start : ``In(1)``
-        Begin with the image at ``address``.
+    start, load : ``In(1)``
+        Begin with the image at ``address``: to run it, or only to have it.
     address : ``In(32)``
         A multiple of the bus width.
+    elastic : ``In(1)``
+        It will run elastic.
     o : ``Out(stream.Signature(ReadDescriptor()))``
         Transfers for the reader.
     header_en, header : ``In(1)``, ``In(Header)``
@@ -49,6 +66,10 @@ class Boot(wiring.Component):
         The reader is Boot's, and a wrong sum is the image's.
     begin : ``Out(1)``
         The program is there: start it.
+    loaded : ``Out(1)``
+        A program is there.
+    loaded_header : ``Out(Header)``
+        Its header.
     fault : ``Out(Fault)``
         For one cycle, why the image is refused.
     """
@@ -59,6 +80,8 @@ class Boot(wiring.Component):
         self._offset = image_offset(data_bytes)
         super().__init__({
             "start": In(1),
+            "load": In(1),
+            "elastic": In(1),
             "address": In(32),
             "o": Out(stream.Signature(ReadDescriptor())),
             "header_en": In(1),
@@ -66,12 +89,15 @@ class Boot(wiring.Component):
             "completed": In(1),
             "active": Out(1),
             "begin": Out(1),
+            "loaded": Out(1),
+            "loaded_header": Out(Header),
             "fault": Out(Fault),
         })
 
     def elaborate(self, platform):
         m = Module()
         address = Signal(32)
+        run = Signal()
         header = Signal(Header)
         with m.If(self.header_en):
             m.d.sync += header.eq(self.header)
@@ -86,12 +112,14 @@ class Boot(wiring.Component):
                 for name, field in self.o.payload.shape()
             )
         )
-        m.d.comb += self.active.eq(1)
+        m.d.comb += [self.active.eq(1), self.loaded_header.eq(header)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.active.eq(0)
-                with m.If(self.start):
-                    m.d.sync += address.eq(self.address)
+                with m.If(self.start | self.load):
+                    m.d.sync += [
+                        address.eq(self.address), run.eq(self.start), self.loaded.eq(0)
+                    ]  # fmt: skip
                     m.next = "ASK HEADER"
             with m.State("ASK HEADER"):
                 m.d.comb += [
@@ -115,6 +143,8 @@ class Boot(wiring.Component):
                     m.d.comb += self.fault.eq(Fault.IMAGE_CONFIG)
                 with m.Elif((header.words == 0) | (header.words > self._program_words)):
                     m.d.comb += self.fault.eq(Fault.IMAGE_LENGTH)
+                with m.Elif(self.elastic & (header.elastic == 0)):
+                    m.d.comb += self.fault.eq(Fault.IMAGE_ELASTIC)
                 with m.Else():
                     m.next = "ASK PROGRAM"
             with m.State("ASK PROGRAM"):
@@ -130,7 +160,8 @@ class Boot(wiring.Component):
                 with m.If(self.completed):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
-                m.d.comb += self.begin.eq(1)
+                m.d.comb += self.begin.eq(run)
+                m.d.sync += self.loaded.eq(1)
                 m.next = "IDLE"
             with m.State("REFUSED"):
                 pass

@@ -15,8 +15,8 @@ from ..fabric.delay import delay
 from ..memory.sram import Sram
 from ..vector.layouts import ColumnParams
 from .addresses import AddressCheck
-from .boot import Boot
-from .isa import WORD_BITS, WORD_BYTES, Destination, Fault
+from .boot import Boot, Header
+from .isa import ADDRESS, ARGUMENTS, WORD_BITS, WORD_BYTES, Destination, Fault
 from .sequencer import Sequencer
 from .slice import Slice
 from .streams import EDGE, ArrayStream, VectorStream
@@ -59,7 +59,11 @@ class Cluster(wiring.Component):
     """Sequencer, DMA, shared memories and N tile slices in lockstep.
 
     A program image in memory says everything: ``start`` with its address, and after the compiler's
-    number of cycles ``done`` rises. Whatever goes wrong ends in ``fault``, which stays until reset.
+    number of cycles ``done`` rises; ``load`` only fetches it, and ``again`` runs what was fetched
+    last. Whatever goes wrong ends in ``fault``, which stays until reset.
+
+    Latents pass from cluster to cluster without memory: a program moves them out through
+    ``latent_*``, and while nothing runs ``feed_*`` writes words of the tiles' activation memories.
 
     Parameters
     ----------
@@ -70,10 +74,16 @@ class Cluster(wiring.Component):
     -------
     start : ``In(1)``
         Boot the image at ``program_address`` and run it. Ignored while ``ready`` is low.
+    load, again : ``In(1)``
+        Fetch the image and do not run it; run the program that was fetched last. Ignored while
+        ``ready`` is low. Of the three, ``start`` goes before ``load``, and that before ``again``.
     program_address : ``In(32)``
         A multiple of the bus width.
+    arguments : ``In(data.ArrayLayout(32, 2))``
+        What the pointers :data:`~jepa_r.cluster.isa.ARGUMENTS` begin with: steady from ``start`` or
+        ``again`` until ``running``.
     elastic : ``In(1)``
-        Wait for late data instead of stopping, and count.
+        Wait for late data instead of stopping, and count. For programs compiled for it only.
     windows : ``In(data.ArrayLayout(Window(), 4))``
         Addresses that may be read and written.
     axi : ``Out(AxiSignature)``
@@ -83,7 +93,14 @@ class Cluster(wiring.Component):
     running : ``Out(1)``
         The program runs: as many cycles as were predicted.
     done : ``Out(1)``
-        It has ended well.
+        It has ended well; until the next one is fetched or runs.
+    loaded, header : ``Out(1)``, ``Out(Header)``
+        A program is there; what its image says of it.
+    feed_en, feed_tiles, feed_addr, feed_data : ``In(1)``, ``In(16)``, ``In(20)``, ``In(8 * R)``
+        Write a word of ACT of some tiles, from ``ready`` on until something starts: the run may
+        start in the cycle after the last word. At any other time ``Fault.BUSY``.
+    latent_en, latent_addr, latent_data : ``Out(1)``, ``Out(20)``, ``Out(8 * R)``
+        A word that the program moves to the latent store.
     fault : ``Out(Fault)``
         The first thing that went wrong.
     cycles, slipped : ``Out(32)``
@@ -100,7 +117,10 @@ class Cluster(wiring.Component):
         self._config = config
         super().__init__({
             "start": In(1),
+            "load": In(1),
+            "again": In(1),
             "program_address": In(32),
+            "arguments": In(data.ArrayLayout(32, len(ARGUMENTS))),
             "elastic": In(1),
             "windows": In(data.ArrayLayout(Window(), WINDOWS)),
             "axi": Out(AxiSignature(data_bytes=config.memory.data_bytes)),
@@ -110,6 +130,15 @@ class Cluster(wiring.Component):
             "fault": Out(Fault),
             "cycles": Out(32),
             "slipped": Out(32),
+            "loaded": Out(1),
+            "header": Out(Header),
+            "feed_en": In(1),
+            "feed_tiles": In(16),
+            "feed_addr": In(ADDRESS),
+            "feed_data": In(8 * config.tile.rows),
+            "latent_en": Out(1),
+            "latent_addr": Out(ADDRESS),
+            "latent_data": Out(8 * config.tile.rows),
             "distances": Out(data.ArrayLayout(48, config.tiles)),
             "corrected": Out(32),
             "inject": In(2),
@@ -172,12 +201,20 @@ class Cluster(wiring.Component):
         load_addr = Signal(20, reset_less=True)
         load_data = Signal(len(reader.w_data), reset_less=True)
         m.d.sync += [
-            load_en.eq(reader.w_en),
+            load_en.eq(reader.w_en | self.feed_en),
             load_dest.eq(reader.w_dest),
             load_addr.eq(reader.w_addr),
             load_tiles.eq(reader.w_tiles),
             load_data.eq(reader.w_data),
         ]
+        # Nothing is read while somebody feeds.
+        with m.If(self.feed_en):
+            m.d.sync += [
+                load_dest.eq(Destination.ACT),
+                load_addr.eq(self.feed_addr),
+                load_tiles.eq(self.feed_tiles),
+                load_data.eq(self.feed_data),
+            ]
         completed = delay(m, reader.completed, 1, reset_less=False, name="completed")
 
         def loads(destination):
@@ -197,14 +234,25 @@ class Cluster(wiring.Component):
 
         # Sequencer to engines.
         busy = Signal()
+        rerun, barred, disturbed = Signal(), Signal(), Signal()
         m.d.comb += [
             boot.start.eq(self.start & self.ready),
+            boot.load.eq(self.load & self.ready),
+            boot.elastic.eq(self.elastic),
             boot.address.eq(self.program_address),
+            rerun.eq(self.again & ~self.start & ~self.load & self.ready),
+            barred.eq(self.elastic & (boot.loaded_header.elastic == 0)),
+            self.loaded.eq(boot.loaded),
+            self.header.eq(boot.loaded_header),
+        ]
+        m.d.sync += disturbed.eq(self.feed_en & ~self.ready)
+        m.d.comb += [
             boot.header_en.eq(loads(Destination.HEADER)),
             boot.header.eq(load_data),
             boot.completed.eq(completed),
             boot.o.ready.eq(reader.i.ready),
-            sequencer.start.eq(boot.begin),
+            sequencer.start.eq(boot.begin | (rerun & boot.loaded & ~barred)),
+            sequencer.arguments.eq(self.arguments),
             sequencer.elastic.eq(self.elastic),
             sequencer.read_full.eq(~reader.i.ready),
             sequencer.move_full.eq(~mover.i.ready),
@@ -232,7 +280,7 @@ class Cluster(wiring.Component):
         m.d.sync += moves.eq(moves + (mover.i.valid & mover.i.ready) - mover.completed)
         m.d.comb += [
             sequencer.moves_busy.eq(moves != 0),
-            busy.eq(array_stream.collision | vector_stream.collision),
+            busy.eq(array_stream.collision | vector_stream.collision | disturbed),
         ]
 
         # Operations of nothing never end, and a short interval cuts passes off.
@@ -255,7 +303,13 @@ class Cluster(wiring.Component):
         m.d.comb += address.eq(Mux(a_shared, reads.a_addr, reads.b_addr))
         move_en = delay(m, mover.sw_en, 1, reset_less=False, name="move_en")
         move_addr = delay(m, mover.sw_addr, 1, name="move_addr")
+        move_out = delay(m, mover.sw_out, 1, name="move_out")
         move_data = delay(m, mover.sw_data, 1, name="move_data")
+        m.d.comb += [
+            self.latent_en.eq(move_en.any() & move_out),
+            self.latent_addr.eq(move_addr),
+            self.latent_data.eq(move_data),
+        ]
         clashes = [a_shared & b_shared]
         which = delay(m, address[word_bits:], Sram.READ_LATENCY, name="shared_bank")
         shared = Signal(8 * tile.rows)
@@ -263,7 +317,7 @@ class Cluster(wiring.Component):
             loaded, moved = Signal(name=f"loaded_{n}"), Signal(name=f"moved_{n}")
             m.d.comb += [
                 loaded.eq(loads(Destination.SHARED) & (load_addr[word_bits:] == n)),
-                moved.eq(move_en.any() & (move_addr[word_bits:] == n)),
+                moved.eq(move_en.any() & ~move_out & (move_addr[word_bits:] == n)),
                 bank.r_en.eq((a_shared | b_shared) & (address[word_bits:] == n)),
                 bank.r_addr.eq(address[:word_bits]),
                 bank.w_en.eq(Mux(loaded, (1 << parts) - 1, Mux(moved, move_en, 0))),
@@ -341,7 +395,7 @@ class Cluster(wiring.Component):
             addresses.move_source.eq(mover.r_source),
             addresses.move_tile.eq(mover.r_tile),
             addresses.move_addr.eq(mover.r_addr),
-            addresses.shared_en.eq(mover.sw_en.any()),
+            addresses.shared_en.eq(mover.sw_en.any() & ~mover.sw_out),
             addresses.shared_addr.eq(mover.sw_addr),
         ]
 
@@ -349,6 +403,10 @@ class Cluster(wiring.Component):
         now = Signal(Fault)
         with m.If(boot.fault != Fault.NONE):
             m.d.comb += now.eq(boot.fault)
+        with m.Elif(rerun & ~boot.loaded):
+            m.d.comb += now.eq(Fault.NO_PROGRAM)
+        with m.Elif(rerun & barred):
+            m.d.comb += now.eq(Fault.IMAGE_ELASTIC)
         with m.Elif(reader.fault):
             with m.Switch(reader.fault_code):
                 with m.Case(DmaFault.BUS):

@@ -18,6 +18,8 @@ from amaranth.lib import data, enum
 __all__ = [
     "ADDRESS",
     "ADDS",
+    "ARGUMENTS",
+    "LATENT_STORE",
     "LAYOUTS",
     "NO_CHECK",
     "OPERANDS",
@@ -35,7 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Format of program images that this hardware reads.
-VERSION = 1
+VERSION = 2
 
 WORD_BITS = 384
 WORD_BYTES = WORD_BITS // 8
@@ -43,11 +45,17 @@ WORD_BYTES = WORD_BITS // 8
 #: Pointer registers; number 0 reads as zero.
 POINTERS = 32
 
+#: Pointers that begin with what whoever starts the program gives it, instead of with zero.
+ARGUMENTS = (30, 31)
+
 #: Pointers that one ADD word changes.
 ADDS = 4
 
 #: Bits of an address on the chip.
 ADDRESS = 20
+
+#: Address from which on a move to the shared memory goes to the latent store instead.
+LATENT_STORE = 1 << ADDRESS
 
 #: Value of ``in_flight`` that asks for nothing.
 NO_CHECK = 15
@@ -150,6 +158,10 @@ class Fault(enum.Enum, shape=5):
     ECC = 16
     #: An address outside its memory, or a tile that does not exist.
     ADDRESS = 17
+    #: A run was asked for, and no program has been fetched.
+    NO_PROGRAM = 18
+    #: An elastic run of a program that was not compiled for one.
+    IMAGE_ELASTIC = 19
 
 
 def _header(fields: dict) -> data.StructLayout:

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..vector.layouts import NormProfileLayout
 from .isa import (
     ADDS,
+    ARGUMENTS,
     LAYOUTS,
     NO_CHECK,
     OPERANDS,
@@ -57,6 +58,8 @@ class Sequencer(wiring.Component):
     -------
     start : ``In(1)``
         Begin at word 0; time 0 is the next cycle.
+    arguments : ``In(data.ArrayLayout(32, 2))``
+        With ``start``: what the pointers :data:`~jepa_r.cluster.isa.ARGUMENTS` begin with.
     elastic : ``In(1)``
         Wait for late data and count, for bring-up.
     stop : ``In(1)``
@@ -99,6 +102,7 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "arguments": In(data.ArrayLayout(32, len(ARGUMENTS))),
                 "elastic": In(1),
                 "stop": In(1),
                 "program_en": Out(1),
@@ -223,7 +227,10 @@ class Sequencer(wiring.Component):
                         self.running.eq(1), self.done.eq(0), self.cycles.eq(0),
                         self.slipped.eq(0), time.eq(0), pc.eq(0), depth.eq(0), ahead_valid.eq(0),
                     ]  # fmt: skip
-                    m.d.sync += [pointer.eq(0) for pointer in pointers]
+                    m.d.sync += [
+                        pointer.eq(self.arguments[ARGUMENTS.index(n)] if n in ARGUMENTS else 0)
+                        for n, pointer in enumerate(pointers)
+                    ]
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += [self.program_en.eq(1), self.program_addr.eq(pc)]

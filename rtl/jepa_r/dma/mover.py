@@ -106,6 +106,9 @@ class Mover(wiring.Component):
         The word, in the low bits, ``read_latency`` cycles later.
     sw_en, sw_addr, sw_data : ``Out(row_bytes // lanes)``, ``Out(20)``, ``Out(8 * row_bytes)``
         Write segments of a word of the shared memory.
+    sw_out : ``Out(1)``
+        With ``sw_en``: the transfer's address has bits above the 20 of ``sw_addr``. The word is not
+        the shared memory's, but one of the memory behind it.
     axi : ``Out(AxiWrite(data_bytes=data_bytes))``
         Memory.
     completed : ``Out(1)``
@@ -169,6 +172,7 @@ class Mover(wiring.Component):
             "r_data": In(8 * max(row_bytes, 2 * lanes)),
             "sw_en": Out(row_bytes // lanes),
             "sw_addr": Out(20),
+            "sw_out": Out(1),
             "sw_data": Out(8 * row_bytes),
             "axi": Out(AxiWrite(data_bytes=data_bytes, address_bits=address_bits)),
             "completed": Out(1),
@@ -263,6 +267,7 @@ class Mover(wiring.Component):
         m.d.sync += [
             self.sw_en.eq(Mux(written & ~faulted, self._segments_of(m, move), 0)),
             self.sw_addr.eq(arrived.target),
+            self.sw_out.eq(move.address[len(self.sw_addr) :].any()),
             self.sw_data.eq(self._rotated(m, move)),
             shared_done.eq(written & arrived.last),
         ]

@@ -11,6 +11,7 @@ import random
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
+from jepa_r.cluster.boot import Header
 from jepa_r.cluster.isa import Destination, Fault
 from jepa_r.dma.reader import ReadDescriptor
 from jepa_r_sim.cosim import parameters, report
@@ -24,7 +25,9 @@ async def boot(dut, *, header, address, pause, transfers):
     """Boot once after a reset."""
     rng = random.Random(header)
     layout = ReadDescriptor()
-    for port in (dut.start, dut.o__ready, dut.header_en, dut.header, dut.completed):
+    ports = (dut.start, dut.load, dut.elastic, dut.o__ready, dut.header_en, dut.header,
+             dut.completed)  # fmt: skip
+    for port in ports:
         port.value = 0
     dut.rst.value = 1
     await FallingEdge(dut.clk)
@@ -38,7 +41,7 @@ async def boot(dut, *, header, address, pause, transfers):
         arrives = due == cycle and complete < transfers
         words_come = due == cycle + 1 and asked[-1]["dest"] == Destination.HEADER.value
         dut.header_en.value = words_come
-        dut.header.value = header if words_come else rng.getrandbits(128)
+        dut.header.value = header if words_come else rng.getrandbits(Header.size)
         dut.completed.value = arrives
         complete += arrives
         await ReadOnly()

@@ -42,7 +42,9 @@ async def flip_bits(dut, bits, first, cycles):
 async def run_once(dut, memory, given, run):
     """Reset, boot and run; returns what the cluster says at the end."""
     dut.rst.value = 1
-    dut.start.value = 0
+    for port in (dut.start, dut.load, dut.again, dut.arguments, dut.feed_en, dut.feed_tiles,
+                 dut.feed_addr, dut.feed_data):  # fmt: skip
+        port.value = 0
     dut.elastic.value = int(run.get("elastic", False))
     dut.inject.value = 0
     dut.program_address.value = given["program"]

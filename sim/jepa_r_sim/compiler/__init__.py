@@ -79,7 +79,8 @@ class Compiled:
     @cached_property
     def program_image(self) -> bytes:
         """Header and program words, with checksums."""
-        return self.program.image(self.config)
+        about = {"elastic": int(self.encoder.scheduler.elastic)}
+        return self.program.image(self.config, about=about)
 
     @cached_property
     def weight_image(self) -> bytes:

@@ -185,13 +185,17 @@ _REST = {
 
 def _single(op: Operation) -> Single:
     kind = (op.engine, _REST[op.engine](op.fields))
+    if any(op.fields[pointer] for _name, pointer in OPERANDS[op.engine]):
+        # Its pointer is an argument: it cannot be a loop's as well.
+        kind = (*kind, op.start)
     return Single(op.start, kind, _VALUES[op.engine](op.fields), op)
 
 
 def flat(operations: Sequence[Operation]) -> Iterator[tuple[int, tuple, tuple[int, ...]]]:
     """What :func:`unroll` must give back."""
     for op in operations:
-        yield op.start, (op.engine, _REST[op.engine](op.fields)), _VALUES[op.engine](op.fields)
+        single = _single(op)
+        yield single.start, single.kind, single.values
 
 
 def _pass(nodes: list[Node], longest: int, deepest: int) -> list[Node]:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from attrs import frozen
 from jepa_r.cluster.boot import MAGIC, Header
 from jepa_r.cluster.isa import (
     ADDS,
+    ARGUMENTS,
     LAYOUTS,
     OPERANDS,
-    POINTERS,
     VERSION,
     WORD_BYTES,
     Control,
@@ -68,15 +69,24 @@ class Program:
     operations: int
     cycles: int
 
-    def image(self, config: ClusterConfig, config_hash: int | None = None) -> bytes:
-        """Header, program and their checksums, as :class:`jepa_r.cluster.boot.Boot` reads them."""
+    def image(
+        self,
+        config: ClusterConfig,
+        *,
+        config_hash: int | None = None,
+        about: Mapping[str, int] = MappingProxyType({}),
+    ) -> bytes:
+        """Header, program and their checksums, as :class:`jepa_r.cluster.boot.Boot` reads them.
+
+        ``about`` has the header's fields for whoever feeds the program.
+        """
         width = config.memory.data_bytes
         header = encode(
             Header,
             {
                 "magic": MAGIC, "version": VERSION,
                 "config": config.hash if config_hash is None else config_hash,
-                "words": len(self.words),
+                "words": len(self.words), **about,
             },
         )  # fmt: skip
         return _checked([header], width) + _checked(self.words, width)
@@ -141,8 +151,8 @@ class _Writer:
             return 0
         self._used[-1].add(name)
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
-        if number >= POINTERS:
-            raise ConfigError(f"the program's loops need more than {POINTERS - 1} pointers")
+        if number >= min(ARGUMENTS):
+            raise ConfigError(f"the program's loops need more than {min(ARGUMENTS) - 1} pointers")
         return number
 
     def _single(self, node: Single, names: Sequence[_Name]) -> None:
@@ -151,7 +161,8 @@ class _Writer:
         operands = OPERANDS[op.engine]
         for (field, pointer), value, name in zip(operands, node.values, names, strict=True):
             fields[field] = value
-            fields[pointer] = self._pointer(name)
+            # Operations with an argument are in no loop.
+            fields[pointer] = fields[pointer] or self._pointer(name)
         fields |= {"engine": op.engine, "wait": node.start - self.time}
         self.words.append(encode(LAYOUTS[op.engine], fields))
         self.time = node.start

@@ -61,6 +61,8 @@ class Scheduler:
 
     Attributes
     ----------
+    elastic
+        As given.
     placed
         Operations with their start cycles, in the order given.
     end
@@ -69,6 +71,7 @@ class Scheduler:
 
     def __init__(self, config: ClusterConfig, *, elastic: bool = False):
         self.config = config
+        self.elastic = elastic
         self.operations = Operations(config)
         self.timing = self.operations.timing
         self.placed: list[Operation] = []

@@ -22,7 +22,7 @@ def boot(
     asked = [transfer(address, 1, Destination.HEADER)]
     if magic.to_bytes(4, "little") != b"JPRP":
         return asked, "IMAGE_MAGIC"
-    if version != 1:
+    if version != 2:
         return asked, "IMAGE_VERSION"
     if config != config_hash:
         return asked, "IMAGE_CONFIG"
