@@ -8,9 +8,14 @@ from safetensors.numpy import save_file
 from jepa_r_sim.model.shapes import MODELS
 from jepa_r_sim.model.weights import (
     EncoderWeights,
+    PredictorWeights,
     WeightsError,
+    load_model_file,
     load_weights,
+    predictor_shapes,
+    random_predictor_weights,
     random_weights,
+    save_model,
     save_weights,
     tensor_shapes,
 )
@@ -45,6 +50,75 @@ def test_tensors_add_up_to_the_parameters():
     for config in MODELS.values():
         count = sum(int(np.prod(shape)) for shape in tensor_shapes(config).values())
         assert count == config.parameters
+
+
+def test_tensors_of_the_predictor_add_up_but_for_the_unused_layer():
+    for config in MODELS.values():
+        count = sum(int(np.prod(shape)) for shape in predictor_shapes(config).values())
+        assert count + 7 * config.predictor.width == config.predictor_parameters
+
+
+@pytest.mark.parametrize("parts", [("encoder",), ("predictor",), ("encoder", "predictor")])
+def test_a_file_brings_back_either_part_or_both(tmp_path, weights, parts):
+    both = {"encoder": weights, "predictor": random_predictor_weights(NANO, 3)}
+    save_model(tmp_path / "model.safetensors", **{part: both[part] for part in parts})
+    loaded = load_model_file(tmp_path / "model.safetensors")
+    for part, saved in both.items():
+        found = getattr(loaded, part)
+        if part not in parts:
+            assert found is None
+            continue
+        assert found.config == NANO
+        assert found.tensors.keys() == saved.tensors.keys()
+        assert all(np.array_equal(found[name], saved[name]) for name in saved.tensors)
+
+
+def test_the_encoder_of_a_file_with_both_is_found(tmp_path, weights):
+    path = tmp_path / "model.safetensors"
+    save_model(path, encoder=weights, predictor=random_predictor_weights(NANO, 3))
+    assert load_weights(path).tensors.keys() == weights.tensors.keys()
+
+
+def test_a_predictor_without_actions_is_none(tmp_path, weights):
+    path = tmp_path / "model.safetensors"
+    masked = {"predictor.layer.0.norm1.weight": np.zeros(3, np.float32)}
+    save_file(dict(weights.tensors) | masked, path)
+    loaded = load_model_file(path, NANO)
+    assert loaded.predictor is None
+    assert loaded.encoder.tensors.keys() == weights.tensors.keys()
+    save_file(masked, path)
+    with pytest.raises(WeightsError, match="holds neither an encoder nor a predictor that reads"):
+        load_model_file(path, NANO)
+
+
+def test_what_cannot_be_saved_is_refused(tmp_path, weights):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match=r"^encoder None and predictor None: a file needs one"):
+        save_model(path)
+    other = random_predictor_weights(evolve(NANO, mlp=208), 0)
+    with pytest.raises(ValueError, match=r"^encoder and predictor are of different models"):
+        save_model(path, encoder=weights, predictor=other)
+    assert not path.exists()
+
+
+def test_a_file_of_another_predictor(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, predictor=random_predictor_weights(NANO, 0))
+    other = evolve(NANO, predictor=evolve(NANO.predictor, mlp=64))
+    with pytest.raises(WeightsError, match=r"does not fit the model: tensor predictor\.layer\."):
+        load_model_file(path, other)
+    with pytest.raises(WeightsError, match="does not fit the model: predictor None"):
+        load_model_file(path, evolve(NANO, predictor=None))
+    with pytest.raises(WeightsError, match=r"does not fit the model: tensor encoder\."):
+        load_weights(path)
+
+
+def test_tensors_of_a_predictor_are_checked():
+    tensors = dict(random_predictor_weights(NANO, 0).tensors)
+    tensors["predictor.state.weight"] = np.zeros((32, 6), np.float32)
+    message = r"^tensor predictor\.state\.weight has shape \(32, 6\), this model's is \(32, 7\)$"
+    with pytest.raises(WeightsError, match=message):
+        PredictorWeights(NANO, tensors)
 
 
 def test_a_predictor_in_the_file_is_left_out(tmp_path, weights):

@@ -6,23 +6,32 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from .shapes import ModelConfig
-from .weights import CLASS_TOKEN, PATCH, POSITIONS, EncoderWeights
+from .shapes import ModelConfig, rotary_dims
+from .weights import CLASS_TOKEN, PATCH, POSITIONS, EncoderWeights, Weights
 
 __all__ = [
     "MEAN",
     "STD",
     "Encoding",
+    "Kept",
+    "Layers",
+    "Observe",
+    "axial_tables",
     "encode",
     "erf",
     "gelu",
     "layer_norm",
     "normalised_patches",
+    "patch_positions",
     "rotary_tables",
     "rotate",
 ]
 
 Float = npt.NDArray[np.floating]
+#: Takes the name and the value of an intermediate.
+Observe = Callable[[str, Float], None]
+#: Keys and values of tokens seen earlier, ``[..., heads, tokens, head_dim]``.
+Kept = tuple[Float, Float]
 
 #: Mean and standard deviation of the colours (of values 0..1) that the models were trained with.
 MEAN = np.array([0.485, 0.456, 0.406])
@@ -73,28 +82,44 @@ def layer_norm(x: Float, eps: float) -> Float:
     return centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + eps)
 
 
-def rotary_tables(config: ModelConfig, time: int = 0) -> tuple[Float, Float]:
-    """Cosines and signed sines ``[tokens, head_dim]`` of the rotary positions, FP64.
+def axial_tables(positions: npt.ArrayLike, head_dim: int) -> tuple[Float, Float]:
+    """Cosines and signed sines ``[rows, head_dim]`` of rotary positions, FP64.
 
-    With ``a`` dims for each of time, row and column, dim ``d`` of an axis turns by the position
-    times ``10000**(-(d mod a/2) / (a/2))``. So the members of a pair ``(2j, 2j + 1)`` have angles
-    of their own: the released weights were trained with tables that are tiled, not interleaved. The
-    sine of an even dim is negative, so that ``rotate`` adds. Dims past ``3a`` pass through.
+    ``positions`` is ``[rows, 3]``: time, row, column. With ``a`` dims for each of them, dim ``d``
+    of an axis turns by the position times ``10000**(-(d mod a/2) / (a/2))``. So the members of a
+    pair ``(2j, 2j + 1)`` have angles of their own: the released weights were trained with tables
+    that are tiled, not interleaved. The sine of an even dim is negative, so that ``rotate`` adds.
+    Dims past ``3a`` pass through.
     """
-    cos = np.ones((config.tokens, config.head_dim))
+    positions = np.asarray(positions)
+    dims = rotary_dims(head_dim)
+    cos = np.ones((len(positions), head_dim))
     sin = np.zeros_like(cos)
-    dims = config.rotary_dims
-    if dims:
-        first = int(config.class_token)
-        index = np.arange(config.grid**2)
-        frequency = 10000.0 ** (-np.tile(np.arange(dims // 2), 2) / (dims // 2))
-        positions = (np.full_like(index, time), index // config.grid, index % config.grid)
-        for axis, position in enumerate(positions):
-            angle = position[:, None] * frequency
-            columns = slice(axis * dims, (axis + 1) * dims)
-            cos[first:, columns] = np.cos(angle)
-            sin[first:, columns] = np.sin(angle) * np.where(np.arange(dims) % 2, 1, -1)
+    frequency = 10000.0 ** (-np.tile(np.arange(dims // 2), 2) / (dims // 2))
+    for axis, position in enumerate(positions.T):
+        angle = position[:, None] * frequency
+        columns = slice(axis * dims, (axis + 1) * dims)
+        cos[:, columns] = np.cos(angle)
+        sin[:, columns] = np.sin(angle) * np.where(np.arange(dims) % 2, 1, -1)
     return cos, sin
+
+
+def patch_positions(config: ModelConfig, time: int) -> npt.NDArray[np.int64]:
+    """Time, row and column of every token ``[tokens, 3]``; a class token is at the origin."""
+    index = np.arange(config.grid**2)
+    positions = np.zeros((config.tokens, 3), np.int64)
+    positions[int(config.class_token) :] = np.stack(
+        [np.full_like(index, time), index // config.grid, index % config.grid], -1
+    )
+    return positions
+
+
+def rotary_tables(config: ModelConfig, time: int = 0) -> tuple[Float, Float]:
+    """:func:`axial_tables` of an encoder's tokens, ``[tokens, head_dim]``."""
+    if not config.rotary:
+        cos = np.ones((config.tokens, config.head_dim))
+        return cos, np.zeros_like(cos)
+    return axial_tables(patch_positions(config, time), config.head_dim)
 
 
 def rotate(x: Float, cos: Float, sin: Float) -> Float:
@@ -127,12 +152,99 @@ class Encoding:
     latent: Float
 
 
+@frozen(eq=False)
+class Layers:
+    """Layers of a model, by their names in its weights, in one type of float.
+
+    Rows are ``[..., rows, width]``: all leading axes are computed at once.
+    """
+
+    weights: Weights
+    dtype: npt.DTypeLike
+
+    def _affine(self, name: str) -> tuple[Float, Float]:
+        weight, bias = self.weights.affine(name)
+        return weight.astype(self.dtype), bias.astype(self.dtype)
+
+    def linear(self, name: str, x: Float) -> Float:
+        """Product with the weight's transpose, and the bias."""
+        weight, bias = self._affine(name)
+        return x @ weight.T + bias
+
+    def norm(self, name: str, x: Float) -> Float:
+        """LayerNorm with gain and offset."""
+        gain, offset = self._affine(name)
+        return layer_norm(x, self.weights.config.eps) * gain + offset
+
+    def block(
+        self,
+        source: str,
+        x: Float,
+        tables: tuple[Float, Float],
+        *,
+        earlier: Kept | None = None,
+        observe: Observe,
+    ) -> tuple[Float, Kept]:
+        """Rows of the residual stream after a block, and all keys and values that they saw.
+
+        Parameters
+        ----------
+        source
+            The block's name in the weights.
+        x
+            Rows before it.
+        tables
+            Of the rows' rotary positions; their width is that of a head.
+        earlier
+            What was returned for the rows before these, which these see too.
+        observe
+            Takes every intermediate under its bare name.
+        """
+        cos, sin = tables
+        head_dim = cos.shape[-1]
+
+        def heads(x: Float) -> Float:
+            return x.reshape(*x.shape[:-1], -1, head_dim).swapaxes(-2, -3)
+
+        h = self.norm(f"{source}.norm1", x)
+        observe("norm1", h)
+        query, key = (
+            heads(self.linear(f"{source}.attention.{part}", h)) for part in ("query", "key")
+        )
+        observe("unrotated", np.stack([query, key], -4))
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        value = heads(self.linear(f"{source}.attention.value", h))
+        for part, array in {"query": query, "key": key, "value": value}.items():
+            observe(part, array)
+        if earlier is not None:
+            key, value = (
+                np.concatenate(pair, -2) for pair in zip(earlier, (key, value), strict=True)
+            )
+        logits = query @ key.swapaxes(-1, -2) / np.sqrt(head_dim).astype(x.dtype)
+        shares = np.exp(logits - logits.max(-1, keepdims=True))
+        shares /= shares.sum(-1, keepdims=True)
+        context = (shares @ value).swapaxes(-2, -3).reshape(x.shape)
+        observe("logits", logits)
+        observe("context", context)
+        x = x + self.linear(f"{source}.attention.proj", context)
+        observe("attention", x)
+        h = self.norm(f"{source}.norm2", x)
+        observe("norm2", h)
+        hidden = self.linear(f"{source}.mlp.fc1", h)
+        observe("unactivated", hidden)
+        hidden = gelu(hidden)
+        observe("hidden", hidden)
+        x = x + self.linear(f"{source}.mlp.fc2", hidden)
+        observe("residual", x)
+        return x, (key, value)
+
+
 def encode(
     weights: EncoderWeights,
     patches: npt.ArrayLike,
     *,
     dtype: npt.DTypeLike = np.float64,
-    observe: Callable[[str, Float], None] = lambda name, value: None,
+    observe: Observe = lambda name, value: None,
 ) -> Encoding:
     """Encode one frame.
 
@@ -148,54 +260,20 @@ def encode(
         Called with the name and the value of every intermediate, named as in the integer path.
     """
     config = weights.config
-    dtype = np.dtype(dtype)
-
-    def affine(name: str) -> tuple[Float, Float]:
-        weight, bias = weights.affine(name)
-        return weight.astype(dtype), bias.astype(dtype)
-
-    def linear(name: str, x: Float) -> Float:
-        weight, bias = affine(name)
-        return x @ weight.T + bias
-
-    def norm(name: str, x: Float) -> Float:
-        gain, offset = affine(name)
-        return layer_norm(x, config.eps) * gain + offset
-
-    def heads(x: Float) -> Float:
-        return x.reshape(config.tokens, config.heads, config.head_dim).transpose(1, 0, 2)
-
+    layers = Layers(weights, np.dtype(dtype))
     cos, sin = (table.astype(dtype) for table in rotary_tables(config))
-    x = linear(PATCH, normalised_patches(patches, config).astype(dtype))
+    x = layers.linear(PATCH, normalised_patches(patches, config).astype(dtype))
     if config.class_token:
         x[0] = weights[CLASS_TOKEN]
     if config.absolute_positions:
         x = x + weights[POSITIONS].astype(dtype)
     observe("patch", x)
-    for layer in range(config.depth):
-        source, name = f"encoder.layer.{layer}", f"layer.{layer}"
-        h = norm(f"{source}.norm1", x)
-        observe(f"{name}.norm1", h)
-        query, key = (heads(linear(f"{source}.attention.{part}", h)) for part in ("query", "key"))
-        observe(f"{name}.unrotated", np.stack([query, key]))
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        value = heads(linear(f"{source}.attention.value", h))
-        logits = query @ key.transpose(0, 2, 1) / np.sqrt(config.head_dim).astype(dtype)
-        shares = np.exp(logits - logits.max(-1, keepdims=True))
-        shares /= shares.sum(-1, keepdims=True)
-        context = (shares @ value).transpose(1, 0, 2).reshape(config.tokens, config.width)
-        for part, array in {"query": query, "key": key, "value": value, "logits": logits}.items():
-            observe(f"{name}.{part}", array)
-        observe(f"{name}.context", context)
-        x = x + linear(f"{source}.attention.proj", context)
-        observe(f"{name}.attention", x)
-        h = norm(f"{source}.norm2", x)
-        observe(f"{name}.norm2", h)
-        hidden = linear(f"{source}.mlp.fc1", h)
-        observe(f"{name}.unactivated", hidden)
-        hidden = gelu(hidden)
-        observe(f"{name}.hidden", hidden)
-        x = x + linear(f"{source}.mlp.fc2", hidden)
-        observe(f"{name}.residual", x)
-    x = norm("encoder.layernorm", x)
+    for index in range(config.depth):
+        x, _ = layers.block(
+            f"encoder.layer.{index}",
+            x,
+            (cos, sin),
+            observe=lambda name, value, index=index: observe(f"layer.{index}.{name}", value),
+        )
+    x = layers.norm("encoder.layernorm", x)
     return Encoding(x, layer_norm(x, config.latent_eps))
