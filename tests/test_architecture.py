@@ -24,7 +24,7 @@ MAY_IMPORT = {
 }
 
 #: Modules beside the rooms that import rooms; nothing below them may import these.
-TOPS = {"chip", "tops"}
+TOPS = {"chip", "registers", "tops"}
 
 #: Packages that neither the generator nor, of the last two, the models may import.
 FORBIDDEN = {
