@@ -9,17 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from attrs import field, frozen
 
-__all__ = ["BOX", "LSB", "Scene", "distance", "draw_poses", "from_units", "move", "to_units"]
+from .model.units import GRIPPER, GRIPPER_MAX, from_units, to_units
+
+__all__ = ["BOX", "Scene", "distance", "draw_poses"]
 
 Float = npt.NDArray[np.float64]
-Pose = npt.NDArray[np.int16]
-
-#: What one unit of x, y, z (m), three Euler angles (rad) and the gripper (0 closed, 1 open) is.
-LSB = np.array([2.0**-14] * 3 + [2.0**-13] * 3 + [2.0**-14])
-#: Largest magnitude: 256 * 127 + 127, so that a value splits into two balanced bytes.
-LIMIT = 32639
-#: Index of the gripper, and its unit of "open".
-GRIPPER, OPEN = 6, 1 << 14
 
 #: Corners of the box that starts and goals are drawn from, x, y, z in metres above the table.
 BOX = np.array([[-0.3, -0.3, 0.05], [0.3, 0.3, 0.4]])
@@ -38,29 +32,14 @@ ARM, PALM = np.array([0.75, 0.77, 0.80]), np.array([0.85, 0.33, 0.12])
 FINGERS = (np.array([0.12, 0.36, 0.80]), np.array([0.10, 0.62, 0.35]))
 
 
-def to_units(pose: npt.ArrayLike) -> Pose:
-    """Seven metres, radians and openings, rounded to the units of the joint state."""
-    return np.clip(np.rint(np.asarray(pose) / LSB), -LIMIT, LIMIT).astype(np.int16)
-
-
-def from_units(pose: npt.ArrayLike) -> Float:
-    """Metres, radians and the opening of a pose, or of an action, in units."""
-    return np.asarray(pose, np.float64) * LSB
-
-
-def move(pose: npt.NDArray[np.integer], action: npt.NDArray[np.integer]) -> Pose:
-    """``pose + action``, saturated; the gripper stays between closed and open."""
-    moved = np.clip(pose.astype(np.int64) + action, -LIMIT, LIMIT)
-    moved[..., GRIPPER] = np.clip(moved[..., GRIPPER], 0, OPEN)
-    return moved.astype(np.int16)
-
-
 def distance(pose: npt.NDArray[np.integer], goal: npt.NDArray[np.integer]) -> Float:
     """How far the gripper is from where it should be, in metres; its opening does not count."""
     return np.linalg.norm((from_units(pose) - from_units(goal))[..., :3], axis=-1)
 
 
-def draw_poses(random: np.random.Generator, count: int, *, margin: float = 0.0) -> Pose:
+def draw_poses(
+    random: np.random.Generator, count: int, *, margin: float = 0.0
+) -> npt.NDArray[np.int16]:
     """Poses ``[count, 7]``, uniform in the box (widened by ``margin`` metres) and in opening."""
     poses = np.zeros((count, 7))
     poses[:, :3] = random.uniform(BOX[0] - margin, BOX[1] + margin, (count, 3))
@@ -109,7 +88,7 @@ class Scene:
         ceiling = wrist + np.array([0, 0, 0.9])
         image = _capsule(image, wrist, ceiling, 0.026, ARM)
         # One opening for both fingers: half of it to either side.
-        reach = 0.025 + 0.065 * float(pose[GRIPPER]) / OPEN
+        reach = 0.025 + 0.065 * float(pose[GRIPPER]) / GRIPPER_MAX
         across = np.array([reach, 0, 0])
         tip = np.array([x, y, z])
         for side, colour in zip((-1, 1), FINGERS, strict=True):

@@ -5,15 +5,8 @@ import pytest
 
 from jepa_r_sim.model.preprocess import patches_of
 from jepa_r_sim.model.shapes import MODELS
-from jepa_r_sim.scene import (
-    BOX,
-    Scene,
-    distance,
-    draw_poses,
-    from_units,
-    move,
-    to_units,
-)
+from jepa_r_sim.model.units import from_units, to_units
+from jepa_r_sim.scene import BOX, Scene, distance, draw_poses
 
 HOME = [0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.5]
 
@@ -22,20 +15,6 @@ def changed(pose, feature, by):
     moved = np.array(pose)
     moved[feature] += by
     return to_units(moved)
-
-
-def test_units_are_what_the_joint_state_carries():
-    pose = to_units([1.0, -0.5, 2**-14, 0.25, 0, 0, 1.0])
-    assert pose.tolist() == [16384, -8192, 1, 2048, 0, 0, 16384]
-    assert np.array_equal(from_units(pose), [1.0, -0.5, 2**-14, 0.25, 0, 0, 1.0])
-    assert to_units([9, -9, 0, 0, 0, 0, 0])[:2].tolist() == [32639, -32639]
-
-
-def test_actions_add_up_saturate_and_keep_the_gripper_between_closed_and_open():
-    pose = np.array([32000, -32000, 5, 0, 0, 0, 16000], np.int16)
-    action = np.array([1000, -1000, -7, 0, 0, 0, 1000], np.int16)
-    assert move(pose, action).tolist() == [32639, -32639, -2, 0, 0, 0, 16384]
-    assert move(pose, -17000 * (np.arange(7) == 6))[6] == 0
 
 
 def test_distance_is_in_metres_and_leaves_the_gripper_out():
