@@ -22,8 +22,6 @@ def reciprocal(total: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray
     lead
         0..23.
     """
-    flat = [max(1, int(v)) for v in np.asarray(total).reshape(-1)]
-    lead = [SUM_BITS - v.bit_length() for v in flat]
-    mantissa = [min(65535, (1 << 39) // (v << z)) for v, z in zip(flat, lead, strict=True)]
-    shape = np.shape(total)
-    return np.array(mantissa, np.int64).reshape(shape), np.array(lead, np.int64).reshape(shape)
+    value = np.maximum(np.asarray(total).astype(np.int64), 1)
+    lead = SUM_BITS - np.frexp(value.astype(np.float64))[1].astype(np.int64)
+    return np.minimum((1 << 39) // (value << lead), 65535), lead

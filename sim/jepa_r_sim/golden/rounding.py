@@ -13,9 +13,8 @@ def round_shift(value: npt.ArrayLike, shift: npt.ArrayLike) -> npt.NDArray[np.in
     """
     value = np.asarray(value, dtype=np.int64)
     shift = np.asarray(shift, dtype=np.int64)
-    # Shift one bit short, so that the bit worth one half is there; it also avoids an overflow.
-    halves = np.where(shift > 0, value >> np.maximum(shift - 1, 0), value << 1)
-    return (halves + 1) >> 1
+    # 62 bits and one half of them are 63: the sum does not overflow.
+    return (value + (np.int64(1) << shift >> 1)) >> shift
 
 
 def saturate(value: npt.ArrayLike, bits: int) -> npt.NDArray[np.int64]:

@@ -77,11 +77,8 @@ def moments(z: npt.ArrayLike, profile: NormProfile) -> RowScale:
     z = np.asarray(z, np.int64)
     sums, squares = z.sum(1), (z * z).sum(1)
     offset = round_shift(sums * profile.inv_mul, profile.inv_shift)
-    variance = [
-        profile.width * int(q) - int(s) ** 2 + profile.floor
-        for s, q in zip(sums, squares, strict=True)
-    ]
-    mantissa, half = rsqrt(np.array(variance, dtype=object))
+    # Below 2**57: a width has 13 bits, a square 30, the floor 48.
+    mantissa, half = rsqrt(profile.width * squares - sums * sums + profile.floor)
     mul = round_shift(mantissa * profile.width, profile.width_log)
     return RowScale(offset, mul, half + profile.shift_base)
 

@@ -1,7 +1,5 @@
 """Golden model of :mod:`jepa_r.numeric.rsqrt`."""
 
-from math import isqrt
-
 import numpy as np
 import numpy.typing as npt
 
@@ -25,15 +23,14 @@ def rsqrt(variance: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
     half
         -15..13.
     """
-    mantissas, halves = [], []
-    for value in (max(1, int(v)) for v in np.asarray(variance, dtype=object).reshape(-1)):
-        half = (
-            (value.bit_length() - 31) // 2
-            if value.bit_length() % 2
-            else (value.bit_length() - 32) // 2
-        )
-        normal = value >> (2 * half) if half >= 0 else value << (-2 * half)
-        mantissas.append(min(65535, isqrt((1 << 62) // normal)))
-        halves.append(half)
-    shape = np.shape(variance)
-    return np.array(mantissas, np.int64).reshape(shape), np.array(halves, np.int64).reshape(shape)
+    value = np.maximum(np.asarray(variance).astype(np.int64), 1)
+    # The float has one bit more where rounding took it to the next power of two.
+    bits = np.frexp(value.astype(np.float64))[1].astype(np.int64)
+    bits = bits - (value >> (bits - 1) == 0)
+    half = (bits - 31) // 2
+    normal = np.where(
+        half >= 0, value >> 2 * np.maximum(half, 0), value << 2 * np.maximum(-half, 0)
+    )
+    # Roots of numbers below 2**52 are exact once rounded down.
+    mantissa = np.sqrt(((1 << 62) // normal).astype(np.float64)).astype(np.int64)
+    return np.minimum(mantissa, 65535), half

@@ -15,30 +15,32 @@ def matmul(a: NDArray[np.int8], b: NDArray[np.int8]) -> NDArray[np.int32]:
 
     Parameters
     ----------
-    a : array of INT8, [M, K]
-        Rows of tokens.
-    b : array of INT8, [N, K]
-        Rows of weights.
+    a : array of INT8, [..., M, K]
+        Rows of tokens; of many products at once, which leading axes count.
+    b : array of INT8, [..., N, K]
+        Rows of weights; leading axes broadcast with those of ``a``.
 
     Returns
     -------
-    array of INT32, [M, N]
+    array of INT32, [..., M, N]
         ``sum_k a[m, k] * b[n, k]``, modulo 2^32.
 
     Raises
     ------
     ValueError
-        If an operand is not an INT8 matrix, or their rows differ in length.
+        If an operand is not of INT8 matrices, or their rows differ in length.
     """
     for name, operand in (("a", a), ("b", b)):
-        if operand.dtype != np.int8 or operand.ndim != 2:
+        if operand.dtype != np.int8 or operand.ndim < 2:
             raise ValueError(f"{name} is {operand.dtype} {list(operand.shape)}, not int8 [rows, K]")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"rows of a have {a.shape[1]} elements, rows of b {b.shape[1]}")
-    total = np.zeros((len(a), len(b)), dtype=np.int32)
-    for k in range(0, a.shape[1], EXACT_K):
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"rows of a have {a.shape[-1]} elements, rows of b {b.shape[-1]}")
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    total = np.zeros((*lead, a.shape[-2], b.shape[-2]), dtype=np.int32)
+    for k in range(0, a.shape[-1], EXACT_K):
         block = slice(k, k + EXACT_K)
-        product = a[:, block].astype(np.float32) @ b[:, block].astype(np.float32).T
+        rows, columns = (x[..., block].astype(np.float32) for x in (a, b))
+        product = rows @ columns.swapaxes(-1, -2)
         total += product.astype(
             np.int32
         )  # each exact, and their sum modulo 2^32 like the hardware's
