@@ -10,11 +10,27 @@ from attrs import field, frozen
 from ..golden import lane, rows
 from ..golden.rounding import saturate
 from ..golden.tile import matmul
-from .quantised import Linear, Norm, QuantisedEncoder, QuantisedLayer, Rope
+from .quantised import Linear, Norm, QuantisedEncoder, QuantisedLayer
 
-__all__ = ["Trace", "attention", "embed", "encode", "finish", "linear", "mlp", "norm"]
+__all__ = [
+    "Rotation",
+    "Tensors",
+    "Trace",
+    "attend",
+    "attention",
+    "embed",
+    "encode",
+    "finish",
+    "linear",
+    "mlp",
+    "norm",
+    "project",
+]
 
 Int = npt.NDArray[np.int64]
+#: Cosines and sines INT16 ``[rows, head_dim]``, and the shift behind them.
+Rotation = tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], int]
+Tensors = dict[str, npt.NDArray[Any]]
 
 
 @frozen(eq=False)
@@ -43,35 +59,95 @@ class Trace:
         return self.tensors[name]
 
 
-Tensors = dict[str, npt.NDArray[Any]]
-
-
-def _table(scale: rows.RowScale) -> Int:
-    return np.stack([scale.offset, scale.mul, scale.shift], -1)
+def _table(scale: rows.RowScale, lead: tuple[int, ...]) -> Int:
+    return np.stack([scale.offset, scale.mul, scale.shift], -1).reshape(*lead, 3)
 
 
 def norm(x: npt.ArrayLike, layer: Norm, name: str, tensors: Tensors) -> npt.NDArray[Any]:
-    """LayerNorm of INT16 rows; leaves its result and its row parameters in ``tensors``."""
-    scale = rows.moments(x, layer.profile)
-    y = lane.normalise(x, scale.offset, scale.mul, scale.shift, pre=8)
+    """LayerNorm of INT16 rows ``[..., W]``; leaves result and row parameters in ``tensors``."""
+    x = np.asarray(x)
+    flat = x.reshape(-1, x.shape[-1])
+    scale = rows.moments(flat, layer.profile)
+    y = lane.normalise(flat, scale.offset, scale.mul, scale.shift, pre=8)
     z = lane.scale(y, layer.gain.astype(np.int64), layer.add, layer.shift2, bits=layer.bits)
-    tensors[f"{name}.rows"] = _table(scale)
-    tensors[name] = z.astype(np.int8 if layer.bits == 8 else np.int16)
+    tensors[f"{name}.rows"] = _table(scale, x.shape[:-1])
+    tensors[name] = z.astype(np.int8 if layer.bits == 8 else np.int16).reshape(x.shape)
     return tensors[name]
 
 
 def linear(x: npt.NDArray[np.int8], layer: Linear) -> Int:
-    """Product, bias and requantisation to the range of INT16."""
-    return lane.requantise(
-        matmul(x, layer.weight), layer.add, layer.mul.astype(np.int64), layer.shift
-    )
+    """Product of rows ``[..., K]``, bias and requantisation to the range of INT16."""
+    products = matmul(x.reshape(-1, x.shape[-1]), layer.weight)
+    y = lane.requantise(products, layer.add, layer.mul.astype(np.int64), layer.shift)
+    return y.reshape(*x.shape[:-1], -1)
 
 
-def _rotated(x: npt.NDArray[np.int8], layer: Linear, rope: Rope) -> npt.NDArray[np.int8]:
+def _rotated(x: npt.NDArray[np.int8], layer: Linear, tables: Rotation) -> npt.NDArray[np.int8]:
     y = linear(x, layer)
-    heads = y.shape[1] // rope.cos.shape[1]
-    cos, sin = (np.tile(t.astype(np.int64), heads) for t in (rope.cos, rope.sin))
-    return lane.rotate(y, cos, sin, rope.shift).astype(np.int8)
+    heads = y.shape[-1] // tables[0].shape[-1]
+    cos, sin = (np.tile(t.astype(np.int64), heads) for t in tables[:2])
+    return lane.rotate(y, cos, sin, tables[2]).astype(np.int8)
+
+
+def project(
+    layer: QuantisedLayer, x: npt.NDArray[np.int16], tables: Rotation, tensors: Tensors
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+    """Query and key ``[..., rows, W]`` and value ``[..., W, rows]`` of the residual stream.
+
+    ``tables`` is cos and sin ``[rows, head_dim]`` and the shift of the rows' rotation.
+    """
+    h = norm(x, layer.norm1, "norm1", tensors)
+    query = tensors["query"] = _rotated(h, layer.query, tables)
+    key = tensors["key"] = _rotated(h, layer.key, tables)
+    products = matmul(layer.value.weight, h)
+    value = saturate(lane.requantise(products, 0, layer.value.mul, layer.value.shift), 8)
+    tensors["value"] = value.astype(np.int8)
+    return query, key, tensors["value"]
+
+
+def attend(
+    layer: QuantisedLayer,
+    query: npt.NDArray[np.int8],
+    key: npt.NDArray[np.int8],
+    value: npt.NDArray[np.int8],
+    tensors: Tensors,
+) -> npt.NDArray[np.int8]:
+    """Context INT8 ``[..., rows, W]`` of queries over all of the keys.
+
+    Parameters
+    ----------
+    layer
+        The block.
+    query, key, value
+        INT8 ``[..., rows, W]``, ``[..., keys, W]`` and ``[..., W, keys]``.
+    tensors
+        Takes ``logits``, ``exponentials``, ``sums`` and ``context``.
+    """
+    heads = len(layer.logits.mul)
+
+    def split(x: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        return x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
+
+    mul, shift = (p.astype(np.int64)[:, None, None] for p in (layer.logits.mul, layer.logits.shift))
+    logits = lane.requantise(matmul(split(query), split(key)), 0, mul, shift)
+    flat = logits.reshape(-1, logits.shape[-1])
+    exponentials = lane.exponential(flat, rows.maximum(flat)).astype(np.int8)
+    scale = rows.total(exponentials)
+    exponentials = exponentials.reshape(logits.shape)
+    channels = value.reshape(*value.shape[:-2], heads, -1, value.shape[-1])
+    weighted = matmul(exponentials, channels)
+    means = lane.normalise(
+        weighted.reshape(len(flat), -1), scale.offset, scale.mul, scale.shift, pre=0
+    )
+    means = means.reshape(weighted.shape).swapaxes(-2, -3).reshape(query.shape)
+    column = layer.context
+    tensors["logits"] = logits.astype(np.int16)
+    tensors["exponentials"] = exponentials
+    tensors["sums"] = _table(scale, logits.shape[:-1])
+    tensors["context"] = lane.scale(
+        means, column.mul.astype(np.int64), column.add, column.shift2, bits=8
+    ).astype(np.int8)
+    return tensors["context"]
 
 
 def embed(q: QuantisedEncoder, patches: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
@@ -87,32 +163,9 @@ def attention(
 ) -> tuple[npt.NDArray[np.int16], Tensors]:
     """First half of a block: the residual stream with the attention's projection added."""
     tensors: Tensors = {}
-    h = norm(x, layer.norm1, "norm1", tensors)
-    query = tensors["query"] = _rotated(h, layer.query, q.rope)
-    key = tensors["key"] = _rotated(h, layer.key, q.rope)
-    products = matmul(layer.value.weight, h)
-    value = saturate(lane.requantise(products, 0, layer.value.mul, layer.value.shift), 8)
-    tensors["value"] = value.astype(np.int8)
-    size = q.config.head_dim
-    logits, exponentials, sums, context = [], [], [], []
-    for head in range(q.config.heads):
-        part = slice(head * size, (head + 1) * size)
-        scores = matmul(np.ascontiguousarray(query[:, part]), np.ascontiguousarray(key[:, part]))
-        mul, shift = int(layer.logits.mul[head]), int(layer.logits.shift[head])
-        logits.append(lane.requantise(scores, 0, mul, shift))
-        exponentials.append(lane.exponential(logits[-1], rows.maximum(logits[-1])).astype(np.int8))
-        scale = rows.total(exponentials[-1])
-        sums.append(_table(scale))
-        weighted = matmul(exponentials[-1], tensors["value"][part])
-        context.append(lane.normalise(weighted, scale.offset, scale.mul, scale.shift, pre=0))
-    tensors["logits"] = np.stack(logits).astype(np.int16)
-    tensors["exponentials"] = np.stack(exponentials)
-    tensors["sums"] = np.stack(sums)
-    column = layer.context
-    tensors["context"] = lane.scale(
-        np.concatenate(context, 1), column.mul.astype(np.int64), column.add, column.shift2, bits=8
-    ).astype(np.int8)
-    x = lane.residual(linear(tensors["context"], layer.proj), x).astype(np.int16)
+    rotation = (q.rope.cos, q.rope.sin, q.rope.shift)
+    context = attend(layer, *project(layer, x, rotation, tensors), tensors)
+    x = lane.residual(linear(context, layer.proj), x).astype(np.int16)
     tensors["attention"] = x
     return x, tensors
 

@@ -1,4 +1,4 @@
-"""A quantised encoder: every number that the hardware reads, in the width it reads it."""
+"""A quantised model: every number that the hardware reads, in the width it reads it."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,10 @@ __all__ = [
     "Norm",
     "QuantisedEncoder",
     "QuantisedLayer",
+    "QuantisedPredictor",
     "Rope",
     "Value",
+    "WideLinear",
     "multiplier",
 ]
 
@@ -25,13 +27,13 @@ Int32 = npt.NDArray[np.int32]
 UInt8 = npt.NDArray[np.uint8]
 
 
-def _array(dtype: npt.DTypeLike, dims: int):
+def _array(dtype: npt.DTypeLike, *dims: int):
     def check(instance: object, attribute: "Attribute[object]", value: object) -> None:
-        if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != dims:
+        if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim not in dims:
             kind = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"{value!r}"
             raise ValueError(
-                f"{type(instance).__name__}.{attribute.name} is {kind}, "
-                f"not an array of {np.dtype(dtype)} with {dims} dimensions"
+                f"{type(instance).__name__}.{attribute.name} is {kind}, not an array of "
+                f"{np.dtype(dtype)} with {' or '.join(map(str, dims))} dimensions"
             )
 
     return check
@@ -79,12 +81,50 @@ class Linear:
     shift: UInt8 = field(validator=_array(np.uint8, 1))
 
     def __attrs_post_init__(self) -> None:
-        rows = self.weight.shape[0]
-        for name in ("add", "mul", "shift"):
-            if len(getattr(self, name)) != rows:
-                raise ValueError(
-                    f"Linear.{name} has {len(getattr(self, name))} values, weight has {rows} rows"
-                )
+        _check_lengths(self)
+
+
+@frozen(eq=False, kw_only=True)
+class WideLinear:
+    """A :class:`Linear` whose input is INT16, in two bytes: ``x = 256 * high + low``.
+
+    ``sat16(low_part + high_part)`` of ``low_part = sat16(round((low @ weight.T + add) * mul,
+    shift))`` and ``high_part = sat16(round(high @ weight.T * mul, shift - 8))``: the second product
+    is the first stage that the first one is added to.
+
+    Attributes
+    ----------
+    weight, add, mul
+        As of :class:`Linear`; a unit of the accumulator is one of the low byte.
+    shift
+        UINT8 ``[N]``, 8..62.
+
+    Raises
+    ------
+    ValueError
+        If an array is of another type or length, or a shift is out of range.
+    """
+
+    weight: Int8 = field(validator=_array(np.int8, 2))
+    add: Int32 = field(validator=_array(np.int32, 1))
+    mul: Int16 = field(validator=_array(np.int16, 1))
+    shift: UInt8 = field(validator=_array(np.uint8, 1))
+
+    def __attrs_post_init__(self) -> None:
+        _check_lengths(self)
+        for shift in (int(self.shift.min()), int(self.shift.max())):
+            if not 8 <= shift <= 62:
+                raise ValueError(f"WideLinear.shift {shift} is not in 8..62")
+
+
+def _check_lengths(layer: Linear | WideLinear) -> None:
+    rows = layer.weight.shape[0]
+    for name in ("add", "mul", "shift"):
+        if len(getattr(layer, name)) != rows:
+            raise ValueError(
+                f"{type(layer).__name__}.{name} has {len(getattr(layer, name))} values, "
+                f"weight has {rows} rows"
+            )
 
 
 @frozen(eq=False, kw_only=True)
@@ -147,14 +187,14 @@ class Rope:
     ----------
     cos, sin
         INT16 ``[tokens, head_dim]``, the same for every head; ``sin`` carries its sign. A dim that
-        passes through has the unit and 0.
+        passes through has the unit and 0. A predictor's are ``[steps, tokens + 2, head_dim]``.
     shift
         Of ``lane.rotate``: the INT16 source has ``2**(shift - 14)`` times the resolution of the
         INT8 result.
     """
 
-    cos: Int16 = field(validator=_array(np.int16, 2))
-    sin: Int16 = field(validator=_array(np.int16, 2))
+    cos: Int16 = field(validator=_array(np.int16, 2, 3))
+    sin: Int16 = field(validator=_array(np.int16, 2, 3))
     shift: int
 
 
@@ -228,3 +268,43 @@ class QuantisedEncoder:
     latent: Norm
     residual_lsb: float
     norm_lsb: float
+
+
+@frozen(eq=False, kw_only=True)
+class QuantisedPredictor:
+    """All that the hardware reads of a predictor.
+
+    Attributes
+    ----------
+    config
+        Shapes.
+    action, state
+        From the features (INT16, units of :data:`jepa_r_sim.model.units.LSB`) to a row of the
+        residual stream each.
+    embed
+        From a latent (INT8, sixteenths) to the rows of its patches.
+    rope
+        Tables of every step, shared by all layers.
+    layers
+        The blocks.
+    norm
+        Last affine norm, INT8.
+    proj
+        From its patch rows to INT16 in units of ``output_lsb``.
+    latent
+        Affine-free norm of that, INT8 in sixteenths: the predicted latent.
+    residual_lsb, output_lsb
+        What one unit of the residual stream, and of ``proj``'s result, is worth.
+    """
+
+    config: ModelConfig
+    action: WideLinear
+    state: WideLinear
+    embed: Linear
+    rope: Rope
+    layers: tuple[QuantisedLayer, ...]
+    norm: Norm
+    proj: Linear
+    latent: Norm
+    residual_lsb: float
+    output_lsb: float
