@@ -212,7 +212,9 @@ def test_limits_are_those_of_program_words():
 
 LOOP = GROUPS[ChipConfig] | {
     "predictor": ClusterConfig(**CLUSTER),
-    "memory": MemoryContract(**MEMORY | {"bytes_per_cycle": 16}),
+    "memory": MemoryContract(
+        **MEMORY | {"bytes_per_cycle": 16, "latency": 21, "outstanding": 16}
+    ),
 }  # fmt: skip
 
 
@@ -240,6 +242,24 @@ LOOP = GROUPS[ChipConfig] | {
             "memory.bytes_per_cycle is 7; the clusters ask for 8",
         ),
         (
+            {"memory": evolve(LOOP["memory"], outstanding=15)},
+            "memory.outstanding is 15; the clusters ask for 16 together",
+        ),
+        (
+            {"memory": evolve(LOOP["memory"], outstanding=7), "concurrent": False},
+            "memory.outstanding is 7; the clusters ask for 8",
+        ),
+        (
+            {"memory": evolve(LOOP["memory"], latency=22)},
+            "encoder.memory.latency is 64; it must be at least 65: that of the chip's port is 22, "
+            "and the arbiter adds 43",
+        ),
+        (
+            {"memory": MemoryContract(**MEMORY), "concurrent": False},
+            "encoder.memory.latency is 64; it must be at least 65: that of the chip's port is 64, "
+            "and the arbiter adds 1",
+        ),
+        (
             {"encoder": ClusterConfig(**CLUSTER | {"tile": TileConfig(**TILE | {"rows": 4})})},
             "predictor.tile.rows is 8; it must divide encoder.tile.rows, 4: latents pass from one "
             "to the other word by word",
@@ -253,7 +273,7 @@ def test_clusters_that_cannot_work_together_are_refused(changes, sentence):
 
 
 def test_clusters_that_take_turns_may_each_have_all_of_the_memory():
-    full = MemoryContract(**MEMORY)
+    full = MemoryContract(**MEMORY | {"latency": 63})
     assert ChipConfig(**LOOP | {"memory": full, "concurrent": False}).memory == full
 
 
@@ -295,12 +315,12 @@ def test_every_field_changes_the_hash():
     assert all(0 <= h < 1 << 32 for h in hashes)
     chip = GROUPS[ChipConfig]
     chips = [ChipConfig(**chip | {"encoder": c}) for c in made]
-    port = MemoryContract(**MEMORY | {"bytes_per_cycle": 16})
+    port = LOOP["memory"]
     loop = chip | {"predictor": cluster, "memory": port}
     chips += [
         ChipConfig(**chip | {"clock_mhz": 99}),
         ChipConfig(**loop),
-        ChipConfig(**loop | {"memory": evolve(port, latency=65)}),
+        ChipConfig(**loop | {"memory": evolve(port, latency=20)}),
         ChipConfig(**loop | {"concurrent": False}),
         ChipConfig(**loop | {"latent_words": 5}),
         ChipConfig(**loop | {"planner": PlannerConfig(elites=5)}),

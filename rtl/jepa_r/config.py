@@ -9,6 +9,8 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ _ADDRESSES = 1 << 20
 
 #: Cycles from the end of a burst to the request in its place: ``DmaReader.RELEASE``.
 _RELEASE = 2
+
+#: Latency that the arbiter adds: to reads and to writes of two masters, and to those of one alone:
+#: ``Arbiter.READ``, ``Arbiter.WRITE``, ``Arbiter.ALONE``.
+_SHARED_READ, _SHARED_WRITE, _ALONE = 15, 11, 1
 
 
 class ConfigError(ValueError):
@@ -344,18 +350,36 @@ class ChipConfig:
                     f"{name}.memory.data_bytes is {cluster.memory.data_bytes}; it must be that of "
                     f"the chip's port, {self.memory.data_bytes}"
                 )
-        rates = [cluster.memory.bytes_per_cycle for cluster in clusters.values()]
-        asked = sum(rates) if self.concurrent else max(rates)
-        if asked > self.memory.bytes_per_cycle:
-            raise ConfigError(
-                f"memory.bytes_per_cycle is {self.memory.bytes_per_cycle}; the clusters ask for "
-                f"{asked}" + (" together" if self.concurrent else "")
-            )
+        for name in ("bytes_per_cycle", "outstanding"):
+            each = [getattr(cluster.memory, name) for cluster in clusters.values()]
+            asked = sum(each) if self.concurrent else max(each)
+            if asked > getattr(self.memory, name):
+                raise ConfigError(
+                    f"memory.{name} is {getattr(self.memory, name)}; the clusters ask for {asked}"
+                    + (" together" if self.concurrent else "")
+                )
+        least = self.memory.latency + self._shared_latency(predictor)
+        for name, cluster in clusters.items():
+            if cluster.memory.latency < least:
+                raise ConfigError(
+                    f"{name}.memory.latency is {cluster.memory.latency}; it must be at least "
+                    f"{least}: that of the chip's port is {self.memory.latency}, and the arbiter "
+                    f"adds {least - self.memory.latency}"
+                )
         if self.encoder.tile.rows % predictor.tile.rows:
             raise ConfigError(
                 f"predictor.tile.rows is {predictor.tile.rows}; it must divide encoder.tile.rows, "
                 f"{self.encoder.tile.rows}: latents pass from one to the other word by word"
             )
+
+    def _shared_latency(self, predictor: ClusterConfig) -> int:
+        """Cycles that the arbiter adds: ``Arbiter.added``."""
+        assert self.memory is not None
+        if not self.concurrent:
+            return _ALONE
+        bursts = [self.encoder.memory.burst_beats, predictor.memory.burst_beats]
+        beat = Fraction(self.memory.data_bytes, self.memory.bytes_per_cycle)
+        return ceil(max(_SHARED_READ + max(bursts) * beat, _SHARED_WRITE + sum(bursts) * beat))
 
     @property
     def hash(self) -> str:
@@ -395,7 +419,7 @@ PRESETS: dict[str, ChipConfig] = {
                 columns=4,
                 lanes=4,
                 acc_rows=32,
-                act_words=2048,
+                act_words=3072,
                 x_words=1024,
                 rope_words=256,
                 row_entries=128,
@@ -404,7 +428,7 @@ PRESETS: dict[str, ChipConfig] = {
             memory=MemoryContract(data_bytes=16, bytes_per_cycle=4, latency=128),
             program_words=2048,
         ),
-        memory=MemoryContract(data_bytes=16, bytes_per_cycle=16, latency=64),
+        memory=MemoryContract(data_bytes=16, bytes_per_cycle=16, latency=64, outstanding=16),
         planner=PlannerConfig(elites=16, steps=3),
         latent_words=128,
     ),
@@ -464,9 +488,9 @@ PRESETS: dict[str, ChipConfig] = {
                 lanes=32,
                 acc_rows=320,
                 act_words=65536,
-                x_words=16384,
+                x_words=32768,
                 rope_words=8192,
-                row_entries=512,
+                row_entries=2048,
             ),
             shared=SharedConfig(banks=3, bank_words=16384, param_words=4096),
             memory=MemoryContract(

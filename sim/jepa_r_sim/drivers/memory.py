@@ -5,7 +5,13 @@ things happen. Each burst is read from the address space at once, and its beats 
 :class:`Mode` says so. The model measures what it did against the contract of
 :mod:`jepa_r.dma.bound` and fails if it was late without having been asked to be.
 
-Addresses that no region holds are answered with DECERR. (``AxiRam`` would wrap them silently.)
+Masters that share a port have IDs of their own, and the contract is one for all of them together:
+dues follow one another in the order of the requests, whoever made them. Answers keep the order of
+each ID; where there is time, :meth:`Mode.random` lets those of one overtake the other's, and puts
+them between the beats of the other's bursts.
+
+Beats without any strobe are not written; those with some of them are against the rules. Addresses
+that no region holds are answered with DECERR. (``AxiRam`` would wrap them silently.)
 """
 
 import logging
@@ -193,14 +199,24 @@ class Memory:
             raise ContractError(f"{under_way} bursts are under way")
 
 
-@frozen
+@frozen(eq=False)
 class _ReadBurst:
     """Beats that wait to be offered."""
 
+    id: int
     number: int
     asked: int
     words: list[int]
     responses: list[int]
+
+
+@frozen(eq=False)
+class _Answer:
+    """Answer to a write that waits to be offered."""
+
+    id: int
+    taken: int
+    response: int
 
 
 class _ReadSlave(AxiSlaveRead):
@@ -218,6 +234,7 @@ class _ReadSlave(AxiSlaveRead):
     def restart(self):
         """Forget all bursts."""
         self._bursts.clear()
+        self._under_way = 0
         self._random.seed(self.memory.mode.seed)
         for part in (self.ar_channel, self.r_channel, self):
             part.assert_reset()
@@ -230,7 +247,11 @@ class _ReadSlave(AxiSlaveRead):
             width = memory.contract.data_bytes
             address, beats = int(request.araddr), int(request.arlen) + 1
             memory.check_burst(
-                address, beats, int(request.arsize), int(request.arburst), len(self._bursts) + 1
+                address,
+                beats,
+                int(request.arsize),
+                int(request.arburst),
+                len(self._bursts) + 1 + self._under_way,
             )
             contents = await memory.contents(address, beats * width)
             if contents is None:
@@ -245,7 +266,9 @@ class _ReadSlave(AxiSlaveRead):
                 if address <= byte < address + beats * width:
                     beat, place = divmod(byte - address, width)
                     words[beat] ^= 1 << (8 * place + bit)
-            burst = _ReadBurst(len(memory.read_bursts), memory.now(), words, responses)
+            burst = _ReadBurst(
+                int(request.arid), len(memory.read_bursts), memory.now(), words, responses
+            )
             memory.read_bursts.append((burst.asked, address, beats * width))
             self._bursts.append(burst)
             self._arrived.set()
@@ -256,16 +279,19 @@ class _ReadSlave(AxiSlaveRead):
         unit, width = contract.bytes_per_cycle, contract.data_bytes
         due = 0  # of the beat before, in units of 1 / bytes_per_cycle of a cycle
         bus.rvalid.value = 0
-        bus.rid.value = 0
         while True:
             while not self._bursts:
                 self._arrived.clear()
                 await self._arrived.wait()
-            burst = self._bursts[0]
+            burst = self._bursts.popleft()
+            self._under_way = 1
             late = memory.mode.lateness(burst.number)
             due = max(due, (burst.asked + contract.latency) * unit)
             planned = self._first(burst, due // unit)
-            for n, (word, response) in enumerate(zip(burst.words, burst.responses, strict=True)):
+            for n in range(len(burst.words)):
+                if await self._overtake(burst, (due + width) // unit):
+                    # The master made the other burst wait, and this one with it.
+                    due = max(due, memory.now() * unit)
                 due += width
                 promised = -(-due // unit)
                 cycle = memory.now()
@@ -278,19 +304,48 @@ class _ReadSlave(AxiSlaveRead):
                     if not late:
                         raise ContractError(f"beat offered in {offered}, promised for {promised}")
                     memory.violations += 1
-                bus.rdata.value = word
-                bus.rresp.value = response
-                bus.rlast.value = n == len(burst.words) - 1
-                bus.rvalid.value = 1
-                await edge
-                while not bus.rready.value:
-                    await edge
-                bus.rvalid.value = 0
+                await self._send(burst, n)
                 taken = memory.now()
                 if taken - late > promised:
                     due = (taken - late) * unit
                 planned = self._following(taken, promised)
-            self._bursts.popleft()
+            self._under_way = 0
+
+    async def _send(self, burst, n):
+        """Offer a beat until it is taken."""
+        edge, bus = RisingEdge(self.clock), self.r_channel.bus
+        bus.rid.value = burst.id
+        bus.rdata.value = burst.words[n]
+        bus.rresp.value = burst.responses[n]
+        bus.rlast.value = n == len(burst.words) - 1
+        bus.rvalid.value = 1
+        await edge
+        while not bus.rready.value:
+            await edge
+        bus.rvalid.value = 0
+
+    async def _overtake(self, burst, promised):
+        """Send a burst of another ID first, now and then, if all of it fits before this beat.
+
+        Returns whether it had to wait for the master.
+        """
+        memory = self.memory
+        others = (other for other in self._bursts if other.id != burst.id)
+        other = next(others, None) if memory.mode.kind == "random" else None
+        begun = memory.now()
+        if (
+            other is None
+            or other.asked >= begun
+            or begun + len(other.words) >= promised
+            or self._random.random() < 0.5
+        ):
+            return False
+        self._bursts.remove(other)
+        self._under_way += 1
+        for n in range(len(other.words)):
+            await self._send(other, n)
+        self._under_way -= 1
+        return memory.now() - begun > len(other.words)
 
     def _first(self, burst, latest):
         """Cycle in which the first beat should be offered, if the contract allows."""
@@ -350,6 +405,8 @@ class _WriteSlave(AxiSlaveWrite):
                 taken, data, strobe, last = await self.w_channel.recv()
                 if last != (n == beats - 1):
                     raise ContractError(f"beat {n} of {beats} at {address:#x}: wlast is {last}")
+                if strobe == 0:
+                    continue
                 if strobe != (1 << width) - 1:
                     raise ContractError(f"beat {n} at {address:#x}: wstrb is {strobe:#x}")
                 contents = data.to_bytes(width, "little")
@@ -358,7 +415,7 @@ class _WriteSlave(AxiSlaveWrite):
                         await memory.space.write(address + n * width, contents)
                 except Exception:  # the address space has no exception of its own
                     response = DECERR
-            self._answers.append((taken, response))
+            self._answers.append(_Answer(int(request.awid), taken, response))
             self._arrived.set()
 
     async def _take(self):
@@ -395,24 +452,35 @@ class _WriteSlave(AxiSlaveWrite):
     async def _answer(self):
         edge, bus, memory = RisingEdge(self.clock), self.b_channel.bus, self.memory
         bus.bvalid.value = 0
-        bus.bid.value = 0
         while True:
             while not self._answers:
                 self._arrived.clear()
                 await self._arrived.wait()
-            taken, response = self._answers[0]
+            answer = first = self._answers[0]
             cycle = memory.now()
-            planned = self._between(cycle + 1, taken + memory.contract.latency)
+            latest = first.taken + memory.contract.latency
+            others = [other for other in self._answers if other.id != first.id]
+            if (
+                others
+                and memory.mode.kind == "random"
+                and cycle + 2 < latest
+                and self._random.random() < 0.5
+            ):
+                answer = others[0]
+                planned = cycle + 1
+            else:
+                planned = self._between(cycle + 1, latest)
             while cycle + 1 < planned:
                 await edge
                 cycle += 1
-            bus.bresp.value = response
+            bus.bid.value = answer.id
+            bus.bresp.value = answer.response
             bus.bvalid.value = 1
             await edge
             while not bus.bready.value:
                 await edge
             bus.bvalid.value = 0
-            self._answers.popleft()
+            self._answers.remove(answer)
 
     def _between(self, first, last):
         """Cycle of an event that the contract allows in these."""

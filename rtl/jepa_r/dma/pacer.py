@@ -1,0 +1,53 @@
+"""A rate that is kept exactly."""
+
+from fractions import Fraction
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Pacer"]
+
+
+class Pacer(wiring.Component):
+    """Say when the next thing may pass, if each takes its time.
+
+    Thing k, which is there from cycle a on, begins at S = max(a, E) and takes ``amount * interval``
+    cycles, so that E = S + ``amount * interval`` for the next one. It passes in the first cycle not
+    before S. S is a fraction, and none of it is lost: only time in which nothing was there is. (A
+    thing that comes in the very cycle of a fractional E begins at E: less than a cycle before it is
+    there.)
+
+    Parameters
+    ----------
+    interval : :class:`fractions.Fraction`
+        Cycles for an amount of one.
+    most : :class:`int`
+        Greatest amount.
+
+    Members
+    -------
+    open : ``Out(1)``
+        What is there now may pass.
+    go, amount : ``In(1)``, ``In(range(most + 1))``
+        It does, which it may only where ``open``.
+    """
+
+    def __init__(self, *, interval, most):
+        self._interval = Fraction(interval)
+        self._most = most
+        super().__init__({"open": Out(1), "go": In(1), "amount": In(range(most + 1))})
+
+    def elaborate(self, platform):
+        m = Module()
+        cycle, one = self._interval.denominator, self._interval.numerator
+        # E less the time now, in parts of a cycle.
+        left = Signal(range(-cycle, self._most * one + 1))
+        m.d.comb += self.open.eq(left <= 0)
+        with m.If(self.go):
+            m.d.sync += left.eq(left + self.amount * one - cycle)
+        with m.Elif(self.open):
+            m.d.sync += left.eq(0)
+        with m.Else():
+            m.d.sync += left.eq(left - cycle)
+        return m
