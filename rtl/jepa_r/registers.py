@@ -14,13 +14,20 @@ from attrs import frozen
 from systemrdl import AddrmapNode, RDLCompiler, RegNode
 from systemrdl.rdltypes import AccessType, OnWriteType, PrecedenceType
 
+from .config import ChipConfig
 from .control.axi_lite import AxiLite, AxiLiteTarget
 from .dma.axi import Response
 
-__all__ = ["DESCRIPTION", "Field", "Kind", "Register", "Registers", "compile_registers", "describe"]
+__all__ = [
+    "DESCRIPTION", "Field", "Kind", "Register", "Registers", "chip_parameters",
+    "compile_registers", "describe",
+]  # fmt: skip
 
 #: The chip's registers.
 DESCRIPTION = Path(__file__).with_name("registers.rdl")
+
+#: What names in all that is made from a description begin with.
+NAME = "jepa_r"
 
 #: Width of byte addresses.
 ADDRESS_BITS = 12
@@ -152,7 +159,8 @@ class Register:
 def _compile(path: Path, parameters: tuple[tuple[str, int], ...]) -> AddrmapNode:
     compiler = RDLCompiler()
     compiler.compile_file(str(path))
-    return compiler.elaborate(parameters=dict(parameters)).top
+    # Without a name given here the top would be called after its parameters, too.
+    return compiler.elaborate(inst_name=NAME, parameters=dict(parameters)).top
 
 
 def compile_registers(path: Path = DESCRIPTION, **parameters: int) -> AddrmapNode:
@@ -171,6 +179,11 @@ def compile_registers(path: Path = DESCRIPTION, **parameters: int) -> AddrmapNod
         If it is wrong; the compiler has said why on standard error.
     """
     return _compile(path, tuple(sorted(parameters.items())))
+
+
+def chip_parameters(config: ChipConfig) -> dict[str, int]:
+    """Parameters of the chip's description that follow from its configuration."""
+    return {"CONFIG_HASH": int(config.hash, 16), "CYCLES_PER_MS": 1000 * config.clock_mhz}
 
 
 def describe(top: AddrmapNode) -> tuple[Register, ...]:

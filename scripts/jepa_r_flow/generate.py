@@ -14,6 +14,7 @@ from jepa_r.tops import TOPS
 
 from .console import Stages
 from .output import replaced, write_result
+from .registers import write_registers
 
 __all__ = ["generate"]
 
@@ -21,13 +22,14 @@ __all__ = ["generate"]
 def generate(
     *, preset: str, top: str, overrides: Sequence[str] = (), output: Path, stages: Stages
 ) -> dict[str, Any]:
-    """Write Verilog, a file list and the configuration.
+    """Write Verilog, a file list and the configuration; of a top with registers, those too.
 
     Returns
     -------
     dict
         ``files`` (names, the top first), ``modules`` (name to number of instances), ``bytes`` of
-        Verilog, ``seconds``, ``config_hash``, ``top``, ``directory``.
+        Verilog, ``seconds``, ``config_hash``, ``top``, ``directory``; ``registers`` (names of the
+        header, the page and the description), if it has any.
 
     Raises
     ------
@@ -42,7 +44,8 @@ def generate(
     with replaced(output) as directory:
         begin = time.perf_counter()
         with stages.stage("generate"):
-            emitted = emit_verilog(TOPS[top](config), name=top, into=directory)
+            component = TOPS[top](config)
+            emitted = emit_verilog(component, name=top, into=directory)
         seconds = time.perf_counter() - begin
         files = [path.name for path in emitted.files]
         (directory / f"{top}.f").write_text("".join(f"{name}\n" for name in files))
@@ -56,5 +59,7 @@ def generate(
             "config_hash": config.hash,
             "directory": str(output),
         }
+        if "lite" in component.signature.members:
+            result["registers"] = write_registers(config, directory)
         write_result(directory, "generate", result)
     return result
