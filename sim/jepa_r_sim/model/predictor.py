@@ -34,11 +34,12 @@ def check_inputs(
     Raises
     ------
     ValueError
-        If the latent is not ``[tokens, width]``, an action or a state has not seven features,
-        there is not one state for each action, or the steps are none or too many.
+        If the latent is not ``[tokens, width]``, or one for each candidate, an action or a state
+        has not seven features, there is not one state for each action, or the steps are none or
+        too many.
     """
     wanted = (config.tokens, config.width)
-    if latent != wanted:
+    if latent not in (wanted, actions[:-2] + wanted):
         raise ValueError(f"latent has shape {latent}, the predictor reads {wanted}")
     if len(actions) < 2 or actions[-1] != FEATURES:
         raise ValueError(f"actions have shape {actions}, not (..., steps, {FEATURES})")
@@ -68,7 +69,7 @@ def predict(
     weights
         The predictor.
     latent
-        Start, ``[tokens, width]``, in standard deviations.
+        Start, ``[tokens, width]``, in standard deviations; or one for each candidate.
     actions, states
         ``[..., steps, 7]`` in m, rad and 0..1; the state of a step is the pose before its action.
     dtype
@@ -92,7 +93,7 @@ def predict(
     check_inputs(config, latent.shape, actions.shape, states.shape)
     layers = Layers(weights, dtype)
     kept: list[Kept | None] = [None] * config.action_predictor.depth
-    patches = np.broadcast_to(latent, (*actions.shape[:-2], *latent.shape))
+    patches = np.broadcast_to(latent, (*actions.shape[:-2], *latent.shape[-2:]))
     latents = []
     for step in range(actions.shape[-2]):
         name = f"step.{step}"

@@ -1,4 +1,4 @@
-"""From floating-point weights to a quantised encoder, by calibration on photographs.
+"""From floating-point weights to a quantised model, by calibration on photographs and rollouts.
 
 Everything static: scales, clipping and smoothing are searched once, over the rows that calibration
 frames leave at the input of every matrix product, for the least squared error behind the product.
@@ -12,7 +12,8 @@ What a channel needs beyond one scale is folded where the hardware has a value f
 - GELU's table has a zero point on either side, undone in the biases around it.
 
 Once a half of a block is quantised, the mean error it leaves in the residual stream is taken out of
-its last bias.
+its last bias. A predictor's steps are calibrated side by side, each from the latent that the float
+model gave the step before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +21,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
+from attrs import evolve, frozen
 from PIL import Image, ImageEnhance
 
 from ..golden.lane import residual
 from ..golden.rows import NormProfile
 from . import integer
+from . import rollout as rolled
 from .encoder import MEAN, STD, encode, gelu, rotary_tables
+from .predictor import check_inputs, predict, step_tables
 from .preprocess import open_photograph, patches_of
+from .quality import LATENT_LSB
 from .quantised import (
     Column,
     Linear,
@@ -35,14 +39,24 @@ from .quantised import (
     Norm,
     QuantisedEncoder,
     QuantisedLayer,
+    QuantisedPredictor,
     Rope,
     Value,
+    WideLinear,
     multiplier,
 )
-from .shapes import ModelConfig
-from .weights import CLASS_TOKEN, PATCH, POSITIONS, EncoderWeights
+from .shapes import FEATURES, INPUTS, ModelConfig
+from .units import LSB, from_units, poses, to_units
+from .weights import CLASS_TOKEN, PATCH, POSITIONS, EncoderWeights, PredictorWeights, Weights
 
-__all__ = ["QuantisedEncoder", "calibration_patches", "quantise"]
+__all__ = [
+    "QuantisedEncoder",
+    "QuantisedPredictor",
+    "calibration_actions",
+    "calibration_patches",
+    "quantise",
+    "quantise_predictor",
+]
 
 Float = npt.NDArray[np.floating]
 
@@ -58,6 +72,8 @@ SEARCH_ROWS = 1024
 UNIT = 1 << 12
 #: How far beyond the calibrated extremes the scales of query and key may reach.
 HEAD_RATIOS = (1.2, 1.0, 0.85, 0.7, 0.55)
+#: What actions are drawn for: deviation and largest magnitude of x, y, z (m) and of the gripper.
+ACTION_BOX = ((0.075, 0.075), (1.0, 0.75))
 
 
 def calibration_patches(
@@ -95,6 +111,39 @@ def calibration_patches(
         pixels = np.asarray(frame, np.uint8).transpose(2, 0, 1)
         found.append(patches_of(pixels[:, :, :: random.choice([-1, 1])], config))
     return found
+
+
+def calibration_actions(
+    config: ModelConfig, *, candidates: int | None = None, seed: int = 0
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Actions that the planner begins with, from poses all over, and the states they lead through.
+
+    Parameters
+    ----------
+    config
+        The model.
+    candidates
+        How many; by default about two thousand rows, 8 to 64 of them.
+    seed
+        Another seed gives others.
+
+    Returns
+    -------
+    actions, states
+        INT16 ``[candidates, steps, 7]``.
+    """
+    steps = config.action_predictor.steps
+    if candidates is None:
+        candidates = min(max(2048 // (config.step_rows * steps), 8), 64)
+    random = np.random.default_rng(seed)
+    actions = np.zeros((candidates, steps, FEATURES))
+    for part, (deviation, most) in zip((slice(0, 3), slice(6, 7)), ACTION_BOX, strict=True):
+        drawn = deviation * random.standard_normal(actions[..., part].shape)
+        actions[..., part] = np.clip(drawn, -most, most)
+    pose = random.uniform(-1, 1, (candidates, FEATURES)) * [0.7, 0.7, 0.7, np.pi, np.pi, np.pi, 0]
+    pose[:, 6] = random.uniform(0, 1, candidates)
+    units = to_units(actions)
+    return units, poses(to_units(pose), units)
 
 
 @frozen(eq=False)
@@ -333,36 +382,46 @@ def _search_activation(frames: Float, weight: Float) -> tuple[_Activation, _Roun
 
 
 class _Calibration:
-    """What the float encoder shows on the calibration frames."""
+    """What a float model shows on the calibration frames.
 
-    KEPT = ("norm1", "unrotated", "query", "key", "context", "norm2", "unactivated")
+    A frame of a predictor is a step of a candidate; names lose the step's.
+    """
 
-    def __init__(self, weights: EncoderWeights, frames: Sequence[npt.NDArray[np.int8]]) -> None:
-        self.reach = self.final_reach = 0.0
+    BLOCK = ("norm1", "unrotated", "query", "key", "context", "norm2", "unactivated")
+    KEPT = (*BLOCK, "norm", "proj")
+
+    def __init__(self) -> None:
+        self.reach = 0.0
         self._kept: dict[str, list[Float]] = {}
-        for frame in frames:
-            self._previous: Float = np.zeros(1)
-            result = encode(weights, frame, dtype=np.float32, observe=self._see)
-            self.final_reach = max(self.final_reach, float(np.abs(result.hidden).max()))
+        self._previous: Float = np.zeros(1)
 
-    def _see(self, name: str, value: Float) -> None:
+    def see(self, name: str, value: Float) -> None:
+        """Keep an intermediate ``[frames, ...]``."""
+        if name.startswith("step."):
+            name = name.split(".", 2)[2]
         kind = name.rpartition(".")[2]
         if kind in self.KEPT:
             self._kept.setdefault(name, []).append(value)
-        if kind in {"patch", "attention", "residual"}:
+        if kind in {"patch", "embed", "attention", "residual"}:
             self._kept.setdefault(name, []).append(value)
             # The stream itself, and what is added to it, are both INT16 in the same units.
-            steps = np.abs(value), np.abs(value - self._previous)
+            steps = [np.abs(value)]
+            if kind not in {"patch", "embed"}:
+                steps.append(np.abs(value - self._previous))
             self.reach = max(self.reach, *(float(step.max()) for step in steps))
             self._previous = value
 
-    def rows(self, name: str) -> Float:
-        """Rows of all frames, one after the other."""
+    def frames(self, name: str) -> Float:
+        """All frames of an intermediate."""
         return np.concatenate(self._kept[name])
 
-    def frames(self, name: str) -> Float:
-        """The same, stacked."""
-        return np.stack(self._kept[name])
+    def rows(self, name: str) -> Float:
+        """Rows of all frames, one after the other."""
+        return _flat(self._kept[name])
+
+
+def _flat(frames: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate([x.reshape(-1, x.shape[-1]) for x in frames])
 
 
 def _patch(weights: EncoderWeights, lsb: float) -> tuple[Linear, npt.NDArray[np.int16] | None]:
@@ -388,14 +447,28 @@ def _patch(weights: EncoderWeights, lsb: float) -> tuple[Linear, npt.NDArray[np.
     return patch, np.rint(table).astype(np.int16)
 
 
-def _rope(config: ModelConfig) -> Rope:
-    cos, sin = (np.rint(t * 2**ROTARY_BITS).astype(np.int16) for t in rotary_tables(config))
+def _rope(cos: Float, sin: Float) -> Rope:
+    cos, sin = (np.rint(t * 2**ROTARY_BITS).astype(np.int16) for t in (cos, sin))
     return Rope(cos=cos, sin=sin, shift=ROTARY_BITS + ROTARY_GUARD)
 
 
-def _corrected(linear: Linear, wanted: Float, x: list[npt.NDArray[np.int16]], lsb: float) -> Linear:
-    """The same product with the mean error of the residual stream taken out of its bias."""
-    error = wanted / lsb - np.concatenate(x).astype(np.float64)
+def _latent_norm(config: ModelConfig, lsb: float) -> Norm:
+    """Affine-free norm of rows in units of ``lsb``, to sixteenths."""
+    profile = NormProfile.of(config.width, eps=config.latent_eps, lsb=lsb)
+    return Norm(
+        profile=profile,
+        gain=np.full(config.width, UNIT, np.int16),
+        add=np.zeros(config.width, np.int32),
+        # Sixteenths: four of the fractional bits stay.
+        shift2=UNIT.bit_length() - 1 + profile.fraction - 4,
+    )
+
+
+def _corrected(
+    linear: Linear, wanted: Float, x: Sequence[npt.NDArray[np.integer]], lsb: float
+) -> Linear:
+    """The same product with the mean error of what it leads to taken out of its bias."""
+    error = wanted / lsb - _flat(x).astype(np.float64)
     units = 2.0 ** linear.shift.astype(np.float64) / np.maximum(linear.mul.astype(np.float64), 1)
     add = np.clip(linear.add + np.rint(error.mean(0) * units * (linear.mul > 0)), -(2**30), 2**30)
     return Linear(
@@ -403,11 +476,21 @@ def _corrected(linear: Linear, wanted: Float, x: list[npt.NDArray[np.int16]], ls
     )
 
 
-def _quantise_attention(
-    weights: EncoderWeights, layer: int, seen: _Calibration, profile: NormProfile, lsb: float
-) -> dict[str, Any]:
-    config, name = weights.config, f"layer.{layer}"
-    source = f"encoder.layer.{layer}"
+@frozen(eq=False)
+class _Stream:
+    """A residual stream to quantise the blocks of."""
+
+    weights: Weights
+    part: str
+    seen: _Calibration
+    profile: NormProfile
+    lsb: float
+    rotary: bool = True
+
+
+def _quantise_attention(stream: _Stream, layer: int) -> dict[str, Any]:
+    weights, seen, name = stream.weights, stream.seen, f"layer.{layer}"
+    source = f"{stream.part}.{name}"
     gain, offset = weights.affine(f"{source}.norm1")
     parts = ("query", "key", "value", "proj")
     weight, bias = zip(
@@ -415,13 +498,13 @@ def _quantise_attention(
     )
     h = seen.frames(f"{name}.norm1")
     site, rounded = _search_site(h, np.concatenate(weight[:3]).astype(h.dtype))
-    norm1 = _norm(profile, gain / (site.smooth * site.lsb),
+    norm1 = _norm(stream.profile, gain / (site.smooth * site.lsb),
                   (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
     query, key, unrotated = (
         seen.frames(f"{name}.{part}") for part in ("query", "key", "unrotated")
     )
     bias_q, bias_k = (b + w @ site.centre for w, b in zip(weight[:2], bias[:2], strict=True))
-    if not config.rotary:
+    if not stream.rotary:
         # What all keys have in common adds the same to every logit of a row: the softmax drops it.
         centre = (key.min((0, 2)) + key.max((0, 2))) / 2
         key = key - centre[:, None]
@@ -429,7 +512,7 @@ def _quantise_attention(
         bias_k = bias_k - centre.reshape(-1)
     factor, scale_q, scale_k = _search_heads(query, key, unrotated)
     guard = 2.0**ROTARY_GUARD
-    width = config.width
+    width, head_dim = len(gain), key.shape[-1]
     linears = {}
     for index, (part, b, f, s) in enumerate((
         ("query", bias_q, 1 / factor, scale_q),
@@ -438,9 +521,9 @@ def _quantise_attention(
         rows = slice(index * width, (index + 1) * width)
         linears[part] = _linear(
             _Rounded(rounded.weight[rows], rounded.lsb[rows]), b, source=site.lsb,
-            result=f * np.repeat(s, config.head_dim) / guard,
+            result=f * np.repeat(s, head_dim) / guard,
         )  # fmt: skip
-    mul, shift = multiplier(scale_q * scale_k / np.sqrt(config.head_dim) * 16 / np.log(2))
+    mul, shift = multiplier(scale_q * scale_k / np.sqrt(head_dim) * 16 / np.log(2))
     value, scale_v = _search_value(site, h, weight[2], (weight[3] ** 2).sum(0))
     bias_v = bias[2] + weight[2] @ site.centre
     context = seen.frames(f"{name}.context") - bias_v.astype(np.float32)
@@ -454,20 +537,19 @@ def _quantise_attention(
         "value": value,
         "logits": Logits(mul=mul, shift=shift),
         "context": Column(mul=column[0], add=column[1], shift2=column[2]),
-        "proj": _linear(rounded_c, bias_o, source=site_c.lsb, result=lsb),
+        "proj": _linear(rounded_c, bias_o, source=site_c.lsb, result=stream.lsb),
     }
 
 
-def _quantise_mlp(
-    weights: EncoderWeights, layer: int, seen: _Calibration, profile: NormProfile, lsb: float
-) -> dict[str, Any]:
-    name, source = f"layer.{layer}", f"encoder.layer.{layer}"
+def _quantise_mlp(stream: _Stream, layer: int) -> dict[str, Any]:
+    weights, seen, name = stream.weights, stream.seen, f"layer.{layer}"
+    source = f"{stream.part}.{name}"
     gain, offset = weights.affine(f"{source}.norm2")
     weight1, bias1 = weights.affine(f"{source}.mlp.fc1")
     weight2, bias2 = weights.affine(f"{source}.mlp.fc2")
     h, x = seen.frames(f"{name}.norm2"), seen.frames(f"{name}.unactivated")
     site, rounded1 = _search_site(h, weight1.astype(h.dtype))
-    norm2 = _norm(profile, gain / (site.smooth * site.lsb),
+    norm2 = _norm(stream.profile, gain / (site.smooth * site.lsb),
                   (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
     shape, rounded2 = _search_activation(x, weight2.astype(x.dtype))
     return {
@@ -478,9 +560,46 @@ def _quantise_mlp(
         ),
         "table": shape.table,
         "fc2": _linear(
-            rounded2, bias2, source=shape.result, result=lsb, zero=shape.result_zero
+            rounded2, bias2, source=shape.result, result=stream.lsb, zero=shape.result_zero
         ),
     }  # fmt: skip
+
+
+#: Rows of the residual stream, and what half a block leaves of them.
+Streams = list[npt.NDArray[np.int16]]
+Ran = list[tuple[npt.NDArray[np.int16], integer.Tensors]]
+
+
+def _quantise_layers(
+    stream: _Stream,
+    depth: int,
+    streams: Streams,
+    attend: Callable[[QuantisedLayer, Streams], Ran],
+    progress: Callable[[int, int], None],
+) -> tuple[tuple[QuantisedLayer, ...], Streams]:
+    """All blocks, and what they make of the integer streams that enter them."""
+
+    def mlps(layer: QuantisedLayer, streams: Streams) -> Ran:
+        return [integer.mlp(layer, x) for x in streams]
+
+    layers = []
+    for index in range(depth):
+        progress(index, depth)
+        fields = _quantise_attention(stream, index) | _quantise_mlp(stream, index)
+        for half, last, source, run in (
+            ("attention", "proj", "context", attend),
+            ("residual", "fc2", "hidden", mlps),
+        ):
+            ran = run(QuantisedLayer(**fields), streams)
+            wanted = stream.seen.rows(f"layer.{index}.{half}")
+            fields[last] = _corrected(fields[last], wanted, [x for x, _ in ran], stream.lsb)
+            streams = [
+                residual(integer.linear(tensors[source], fields[last]), x).astype(np.int16)
+                for x, (_, tensors) in zip(streams, ran, strict=True)
+            ]
+        layers.append(QuantisedLayer(**fields))
+    progress(depth, depth)
+    return tuple(layers), streams
 
 
 def quantise(
@@ -509,60 +628,142 @@ def quantise(
     frames = calibration_patches(config) if frames is None else frames
     if not frames:
         raise ValueError("frames is empty: calibration needs at least one")
-    seen = _Calibration(weights, frames)
+    seen = _Calibration()
+    final_reach = 0.0
+    for frame in frames:
+        result = encode(
+            weights, frame, dtype=np.float32, observe=lambda name, x: seen.see(name, x[None])
+        )
+        final_reach = max(final_reach, float(np.abs(result.hidden).max()))
     lsb = seen.reach * HEADROOM / 32767
     profile = NormProfile.of(config.width, eps=config.eps, lsb=lsb)
     patch, positions = _patch(weights, lsb)
     gain, offset = weights.affine("encoder.layernorm")
-    norm_lsb = seen.final_reach * HEADROOM / 32767
-    latent_profile = NormProfile.of(config.width, eps=config.latent_eps, lsb=norm_lsb)
-    latent = Norm(
-        profile=latent_profile,
-        gain=np.full(config.width, UNIT, np.int16),
-        add=np.zeros(config.width, np.int32),
-        # Sixteenths: four of the fractional bits stay.
-        shift2=UNIT.bit_length() - 1 + latent_profile.fraction - 4,
-    )
+    norm_lsb = final_reach * HEADROOM / 32767
     q = QuantisedEncoder(
         config=config,
         patch=patch,
         positions=positions,
-        rope=_rope(config),
+        rope=_rope(*rotary_tables(config)),
         layers=(),
         norm=_norm(profile, gain / norm_lsb, offset / norm_lsb, bits=16),
-        latent=latent,
+        latent=_latent_norm(config, norm_lsb),
         residual_lsb=lsb,
         norm_lsb=norm_lsb,
     )
-    streams = [integer.embed(q, frame) for frame in frames]
-    layers = []
-    for index in range(config.depth):
-        progress(index, config.depth)
-        fields = _quantise_attention(weights, index, seen, profile, lsb)
-        fields |= _quantise_mlp(weights, index, seen, profile, lsb)
-        layer = QuantisedLayer(**fields)
-        for half, last, source, run in (
-            ("attention", "proj", "context", lambda x, layer: integer.attention(q, layer, x)),
-            ("residual", "fc2", "hidden", lambda x, layer: integer.mlp(layer, x)),
-        ):
-            ran = [run(x, layer) for x in streams]
-            wanted = seen.rows(f"layer.{index}.{half}")
-            fields[last] = _corrected(fields[last], wanted, [x for x, _ in ran], lsb)
-            layer = QuantisedLayer(**fields)
-            streams = [
-                residual(integer.linear(tensors[source], fields[last]), x).astype(np.int16)
-                for x, (_, tensors) in zip(streams, ran, strict=True)
-            ]
-        layers.append(layer)
-    progress(config.depth, config.depth)
-    return QuantisedEncoder(
+    stream = _Stream(weights, "encoder", seen, profile, lsb, config.rotary)
+    layers, _ = _quantise_layers(
+        stream,
+        config.depth,
+        [integer.embed(q, frame) for frame in frames],
+        lambda layer, streams: [integer.attention(q, layer, x) for x in streams],
+        progress,
+    )
+    return evolve(q, layers=layers)
+
+
+def _wide(weights: PredictorWeights, name: str, lsb: float) -> WideLinear:
+    """Layer of features in fixed point."""
+    weight, bias = weights.affine(name)
+    layer = _linear(_round_weight(weight * LSB, np.ones(FEATURES)), bias, source=1.0, result=lsb)
+    # A row of zeros has no shift; any does.
+    shift = np.where(layer.mul == 0, 8, layer.shift).astype(np.uint8)
+    return WideLinear(weight=layer.weight, add=layer.add, mul=layer.mul, shift=shift)
+
+
+def quantise_predictor(
+    weights: PredictorWeights,
+    latents: npt.NDArray[np.int8],
+    actions: npt.NDArray[np.int16] | None = None,
+    states: npt.NDArray[np.int16] | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> QuantisedPredictor:
+    """Quantise a predictor.
+
+    Parameters
+    ----------
+    weights
+        The model.
+    latents
+        INT8 ``[N, tokens, width]`` in sixteenths, from which the calibration rollouts start in
+        turn: what the encoder makes of frames.
+    actions, states
+        INT16 ``[B, steps, 7]`` of the rollouts; by default :func:`calibration_actions`. Every step
+        that will be run must be among them, or what it saturates is not known.
+    progress
+        Called with the number of layers done and their number.
+
+    Raises
+    ------
+    ValueError
+        If there are no latents or no rollouts, only one of actions and states is given, shapes do
+        not fit, or weights are so uneven that a bias does not fit its register.
+    """
+    config = weights.config
+    predictor = config.action_predictor
+    if (actions is None) != (states is None):
+        raise ValueError("actions and states must be given together, or neither")
+    if actions is None or states is None:
+        actions, states = calibration_actions(config)
+    if not (len(latents) and len(actions)):
+        raise ValueError(
+            f"{len(latents)} latents and {len(actions)} rollouts: calibration needs one of each"
+        )
+    starts = np.asarray(latents)[np.arange(len(actions)) % len(latents)]
+    check_inputs(config, starts.shape, actions.shape, states.shape)
+
+    seen = _Calibration()
+    exact = predict(
+        weights,
+        starts * LATENT_LSB,
+        from_units(actions),
+        from_units(states),
+        dtype=np.float32,
+        observe=seen.see,
+    )
+    lsb = seen.reach * HEADROOM / 32767
+    profile = NormProfile.of(predictor.width, eps=config.eps, lsb=lsb)
+    output_lsb = float(np.abs(seen.frames("proj")).max()) * HEADROOM / 32767
+    gain, offset = weights.affine("predictor.norm")
+    weight, bias = weights.affine("predictor.proj")
+    h = seen.frames("norm")[:, INPUTS:]
+    site, rounded = _search_site(h, weight.astype(h.dtype))
+    embed_weight, embed_bias = weights.affine("predictor.embed")
+    energy = np.square(starts.astype(np.float64)).mean((0, 1))
+    tables = (step_tables(config, step) for step in range(predictor.steps))
+    q = QuantisedPredictor(
         config=config,
-        patch=patch,
-        positions=positions,
-        rope=q.rope,
-        layers=tuple(layers),
-        norm=q.norm,
-        latent=latent,
+        action=_wide(weights, "predictor.action", lsb),
+        state=_wide(weights, "predictor.state", lsb),
+        embed=_linear(
+            _round_weight(embed_weight, energy), embed_bias, source=LATENT_LSB, result=lsb
+        ),
+        rope=_rope(*(np.stack(table) for table in zip(*tables, strict=True))),
+        layers=(),
+        norm=_norm(profile, gain / (site.smooth * site.lsb),
+                   (offset - site.centre) / (site.smooth * site.lsb)),
+        proj=_linear(rounded, bias + weight @ site.centre, source=site.lsb, result=output_lsb),
+        latent=_latent_norm(config, output_lsb),
         residual_lsb=lsb,
-        norm_lsb=norm_lsb,
-    )
+        output_lsb=output_lsb,
+    )  # fmt: skip
+    grid = np.clip(np.rint(exact / LATENT_LSB), -128, 127).astype(np.int8)
+    steps = range(actions.shape[1])
+    streams = [
+        rolled.embed(q, grid[:, step - 1] if step else starts, actions[:, step], states[:, step])
+        for step in steps
+    ]
+
+    def attend(layer: QuantisedLayer, streams: Streams) -> Ran:
+        ran, kept = [], None
+        for step in steps:
+            x, kept, tensors = rolled.attention(q, layer, streams[step], step, kept)
+            ran.append((x, tensors))
+        return ran
+
+    stream = _Stream(weights, "predictor", seen, profile, lsb)
+    layers, streams = _quantise_layers(stream, predictor.depth, streams, attend, progress)
+    outputs = [rolled.finish(q, x)[1]["proj"] for x in streams]
+    proj = _corrected(q.proj, seen.rows("proj"), outputs, output_lsb)
+    return evolve(q, layers=layers, proj=proj)

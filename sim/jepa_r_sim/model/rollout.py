@@ -114,7 +114,8 @@ def rollout(
     q
         The predictor.
     latent
-        Start, INT8 ``[tokens, width]`` in sixteenths.
+        Start, INT8 ``[tokens, width]`` in sixteenths; or one for each candidate, ``[B, tokens,
+        width]``.
     actions, states
         INT16 ``[B, H, 7]`` in units of :data:`jepa_r_sim.model.units.LSB`; the state of a step is
         the pose before its action.
