@@ -227,7 +227,7 @@ def _register(node):
         raise ValueError(f"{name} is in {len(arrays)} arrays; at most one has a meaning")
     index, count = arrays[0] if arrays else (None, None)
     fields = tuple(_field(name, field) for field in node.fields())
-    swwel = [field.get_property("swwel") for field in node.fields()]
+    swwel = [field.get_property("swwel") for field in node.fields() if field.is_sw_writable]
     locks = {_reference(lock) if lock else None for lock in swwel}
     if len(locks) > 1:
         raise ValueError(f"{name} has fields of different swwel; a register is locked as a whole")
@@ -241,7 +241,7 @@ def _register(node):
         access_bytes=node.get_property("accesswidth") // 8,
         fields=fields,
         latched_by=_name(latched_by) if latched_by else None,
-        lock=locks.pop(),
+        lock=locks.pop() if locks else None,
     )
 
 

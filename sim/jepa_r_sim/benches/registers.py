@@ -1,19 +1,22 @@
 """cocotb bench of :class:`jepa_r.registers.Registers`, held to a model of the description.
 
-Parameters: ``seed`` and ``description`` (arguments of the address map). ``randomly`` drives the
-channels one by one with any byte enables, for ``cycles``, each with one of the probabilities
-``pauses`` that it idles, and lets LOCK alone until ``unlocked`` things have happened. ``manager``
-uses cocotbext-axi for ``reads`` rounds. In both, everything that the component does is compared
-with the model in every cycle. Reports counts of what was seen.
+``randomly`` drives the channels one by one with any byte enables. Its parameters: ``path`` of the
+description and ``description`` (arguments of its address map), ``seed``, ``cycles``, ``pauses``
+(probabilities, of which each channel gets one, that it idles for a cycle), ``often`` (registers
+that are met often) and ``lock``, which is let alone until ``unlocked`` things have happened.
+``manager`` uses cocotbext-axi on the chip's own registers for ``reads`` rounds. In both, everything
+that the component does is compared with the model in every cycle. Reports counts of what was seen.
 """
 
 import collections
 import random
+from pathlib import Path
 
 import cocotb
+from attrs import frozen
 from cocotb.triggers import FallingEdge, ReadOnly
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
-from systemrdl.rdltypes import AccessType, OnWriteType
+from systemrdl.rdltypes import OnWriteType
 
 from jepa_r_sim.cosim import parameters, report
 from jepa_r_sim.drivers.cocotb_stream import start
@@ -33,125 +36,172 @@ def member_of(name, part):
     return text, int(index) if index else None
 
 
+@frozen
+class Part:
+    """A field, as its properties say."""
+
+    name: str
+    part: str
+    low: int
+    width: int
+    reset: int
+    port: str
+    index: int
+    read: bool
+    written: bool
+    stored: bool
+    shown: bool
+    pulse: bool
+    event: bool
+    counter: bool
+    saturate: bool
+    effect: OnWriteType | None
+    enable: tuple[str, str] | None
+    lock: tuple[str, str] | None
+    latched_by: str | None
+
+    @classmethod
+    def of(cls, top, register, node):
+        name = register.get_rel_path(top)
+
+        def refer(key):
+            found = node.get_property(key)
+            return (found.parent.get_rel_path(top), found.inst_name) if found else None
+
+        port, index = member_of(name, node.inst_name)
+        latched_by = register.get_property("latched_by")
+        event, counter = node.get_property("intr"), node.get_property("counter")
+        return cls(
+            name=name,
+            part=node.inst_name,
+            low=node.low,
+            width=node.width,
+            reset=node.get_property("reset") or 0,
+            port=port,
+            index=index or 0,
+            read=node.is_sw_readable,
+            written=node.is_sw_writable,
+            stored=event or counter or not node.is_hw_writable,
+            shown=node.is_hw_readable,
+            pulse=node.get_property("singlepulse"),
+            event=event,
+            counter=counter,
+            saturate=bool(node.get_property("incrsaturate")),
+            effect=node.get_property("onwrite"),
+            enable=refer("enable"),
+            lock=refer("swwel"),
+            latched_by=latched_by.get_rel_path(top) if latched_by else None,
+        )
+
+    @property
+    def key(self):
+        return (self.name, self.part)
+
+
 class Reference:
     """What software and hardware see, cycle by cycle."""
 
     def __init__(self, model):
-        self.model = model
         self.at = {model.address(name): name for name in model}
-        self.stored, self.copies = {}, {}
-        self.pulses = set()
-        self.line = 0
-        for name, node in model.nodes.items():
-            for part in node.fields():
-                self.stored[name, part.inst_name] = part.get_property("reset") or 0
-                self.copies[name, part.inst_name] = 0
-
-    def fields(self):
-        for name, node in self.model.nodes.items():
-            for part in node.fields():
-                yield name, part
+        self.parts = {
+            name: [Part.of(model.top, node, field) for field in node.fields()]
+            for name, node in model.nodes.items()
+        }
+        self.all = [part for parts in self.parts.values() for part in parts]
+        self.bytes = {
+            name: node.get_property("accesswidth") // 8 for name, node in model.nodes.items()
+        }
+        self.stored = {part.key: part.reset for part in self.all}
+        self.copies = {part.key: 0 for part in self.all if part.latched_by}
+        self.lines = {part.name.lower() + "_intr": 0 for part in self.all if part.event}
 
     def inputs(self):
-        """Ports that hardware drives, and the field of each."""
-        for name, part in self.fields():
-            member, index = member_of(name, part.inst_name)
-            if part.get_property("counter"):
-                yield f"{member}_incr", index, 1, name, part
-            elif part.is_hw_writable:
-                yield member, index, part.width, name, part
+        """Fields that hardware drives, port and width of each."""
+        for part in self.all:
+            if part.counter:
+                yield part, f"{part.port}_incr", 1
+            elif part.event or not part.stored:
+                yield part, part.port, part.width
 
     def outputs(self):
         """Ports that hardware reads, and what they must be."""
-        found = {}
-        for name, part in self.fields():
-            if not part.is_hw_readable:
-                continue
-            member, index = member_of(name, part.inst_name)
-            value = self.stored[name, part.inst_name]
-            found[member] = found.get(member, 0) | value << part.width * (index or 0)
-        found["interrupt_status_intr"] = self.line
-        return found
+        found = collections.Counter()
+        for part in self.all:
+            if part.shown:
+                found[part.port] += self.stored[part.key] << part.width * part.index
+        return found | self.lines
 
     def answer(self, address, strobe):
         """Answer to a write."""
         name = self.at.get(address & ~3)
         if name is None:
             return DECERR
-        node = self.model.nodes[name]
-        if not node.has_sw_writable:
+        parts = self.parts[name]
+        if not any(part.written for part in parts):
             return SLVERR
-        for part in node.fields():
-            lock = part.get_property("swwel")
-            if lock and self.stored["LOCK", "value"]:
-                return SLVERR
-        size = node.get_property("accesswidth") // 8
+        if any(part.lock and self.stored[part.lock] for part in parts):
+            return SLVERR
+        size = self.bytes[name]
         for low in range(0, 4, size):
-            enabled = strobe >> low & (1 << size) - 1
-            if enabled not in (0, (1 << size) - 1):
+            if strobe >> low & (1 << size) - 1 not in (0, (1 << size) - 1):
                 return SLVERR
         return OKAY
 
-    def live(self, name, part, driven):
-        if part.is_hw_writable and not part.get_property("intr"):
-            return driven[name, part.inst_name]
-        return self.stored[name, part.inst_name]
+    def live(self, part, driven):
+        return self.stored[part.key] if part.stored else driven[part.key]
 
     def read(self, address, driven):
         """Word and answer; takes copies."""
         name = self.at.get(address & ~3)
         if name is None:
             return 0, DECERR
-        node = self.model.nodes[name]
         word = 0
-        for part in node.fields():
-            if part.is_sw_readable:
-                copied = node.get_property("latched_by")
-                key = (name, part.inst_name)
-                word |= (self.copies[key] if copied else self.live(name, part, driven)) << part.low
-        for other, part in self.fields():
-            by = part.parent.get_property("latched_by")
-            if by and by.get_rel_path(self.model.top) == name:
-                self.copies[other, part.inst_name] = self.live(other, part, driven)
+        for part in self.parts[name]:
+            if part.read:
+                copied = part.key in self.copies
+                word |= (self.copies[part.key] if copied else self.live(part, driven)) << part.low
+        for part in self.all:
+            if part.latched_by == name:
+                self.copies[part.key] = self.live(part, driven)
         return word, OKAY
 
     def step(self, driven, write):
         """Go on by one cycle, in which ``write`` (address, data, strobe) is done, or none."""
-        bits = pending = 0
-        for name, part in self.fields():
-            key = (name, part.inst_name)
-            if part.get_property("intr"):
-                enable = part.get_property("enable")
-                owner = enable.parent.get_rel_path(self.model.top)
-                pending |= self.stored[key] & self.stored[owner, enable.inst_name]
-        self.line = pending
-        written = None
-        if write:
-            address, data, strobe = write
-            written = self.at[address & ~3]
-            bits = sum(0xFF << 8 * n for n in range(4) if strobe >> n & 1)
-        for name, part in self.fields():
-            key, full = (name, part.inst_name), (1 << part.width) - 1
-            old = self.stored[key]
+        for name in self.lines:
+            self.lines[name] = int(
+                any(
+                    part.event
+                    and part.name.lower() + "_intr" == name
+                    and self.stored[part.key]
+                    and (part.enable is None or self.stored[part.enable])
+                    for part in self.all
+                )
+            )
+        address, data, strobe = write or (None, 0, 0)
+        written = self.at[address & ~3] if write else None
+        bits = sum(0xFF << 8 * n for n in range(4) if strobe >> n & 1)
+        for part in self.all:
+            if not part.stored:
+                continue
+            old, full = self.stored[part.key], (1 << part.width) - 1
             value = old
-            hit = name == written and part.is_sw_writable
+            hit = part.name == written and part.written
             mask = bits >> part.low & full if hit else 0
-            ones = data >> part.low & mask if hit else 0
-            effect = part.get_property("onwrite")
-            if part.get_property("counter") and driven[key]:
-                value = min(old + 1, full) if part.get_property("incrsaturate") else old + 1 & full
-            if part.get_property("singlepulse"):
+            ones = data >> part.low & mask
+            if part.counter and driven[part.key]:
+                value = min(old + 1, full) if part.saturate else old + 1 & full
+            if part.pulse:
                 value = ones
-            elif effect == OnWriteType.woclr:
+            elif part.effect == OnWriteType.woclr:
                 value = old & ~ones
-            elif effect == OnWriteType.woset:
+            elif part.effect == OnWriteType.woset:
                 value = old | ones
-            elif hit and part.get_property("sw") == AccessType.rw:
+            elif hit:
                 # A write, if it enables nothing too, is instead of a count.
                 value = old & ~mask | ones
-            if part.get_property("intr"):
-                value |= driven[key]
-            self.stored[key] = value
+            if part.event:
+                value |= driven[part.key]
+            self.stored[part.key] = value
 
 
 class Monitor:
@@ -160,6 +210,7 @@ class Monitor:
     def __init__(self, dut, reference, rng):
         self.dut, self.reference, self.rng = dut, reference, rng
         self.count = collections.Counter()
+        self.inputs = list(reference.inputs())
         self.driven = {}
         self.address = self.data = self.write_at = self.write_answer_at = None
         self.where = self.read_at = self.read_answer_at = None
@@ -171,13 +222,12 @@ class Monitor:
     def drive(self):
         """Put new values on what hardware drives; most of them stay."""
         rng, ports = self.rng, collections.Counter()
-        for member, index, width, name, part in self.reference.inputs():
-            key = (name, part.inst_name)
-            if part.get_property("intr") or part.get_property("counter"):
-                self.driven[key] = int(rng.random() < 0.03)
-            elif key not in self.driven or rng.random() < 0.3:
-                self.driven[key] = rng.getrandbits(width)
-            ports[member] += self.driven[key] << width * (index or 0)
+        for part, port, width in self.inputs:
+            if part.event or part.counter:
+                self.driven[part.key] = int(rng.random() < 0.03)
+            elif part.key not in self.driven or rng.random() < 0.3:
+                self.driven[part.key] = rng.getrandbits(width)
+            ports[port] += self.driven[part.key] << width * part.index
         for member, word in ports.items():
             getattr(self.dut, member).value = word
 
@@ -273,10 +323,10 @@ def prepare(dut):
     """Reference, monitor, generator of random numbers, and a choice of addresses."""
     given = parameters()
     rng = random.Random(given["seed"])
-    model = RegisterModel.compile(**given["description"])
+    model = RegisterModel.compile(Path(given["path"]), **given["description"])
     monitor = Monitor(dut, Reference(model), rng)
     mapped = [model.address(name) for name in model]
-    often = [model.address(name) for name in ("CONTROL", "INTERRUPT_STATUS", "NEXT_PLAN", "PLAN")]
+    often = [model.address(name) for name in given["often"]]
 
     def address():
         kind = rng.random()
@@ -284,7 +334,7 @@ def prepare(dut):
             return rng.getrandbits(12)
         chosen = rng.choice(often if kind < 0.3 else mapped) + rng.choice([0, 0, 0, 1, 2, 3])
         # Not before the other registers have been written.
-        locks = chosen & ~3 == model.address("LOCK")
+        locks = chosen & ~3 == model.address(given["lock"])
         return 0 if locks and sum(monitor.count.values()) < given["unlocked"] else chosen
 
     return given, rng, monitor, address
