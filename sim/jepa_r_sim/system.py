@@ -1,5 +1,6 @@
 """The main job: a compiled model on the verilated cluster, from memory image to latents."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from attrs import asdict, field, frozen
 from jepa_r.cluster.cluster import Cluster
 from jepa_r.config import ClusterConfig
 
-from .compiler import Compiled
+from .compiler import Compiled, CompiledPredictor, CompiledProgram
 from .cosim import Simulation, build
 
-__all__ = ["Run", "RunResult", "build_cluster", "run_encoder", "run_image"]
+__all__ = [
+    "Rollouts", "Run", "RunResult", "build_cluster", "run_encoder", "run_image", "run_predictor",
+]  # fmt: skip
 
 
 @frozen(kw_only=True)
@@ -35,6 +38,14 @@ class Run:
     inject
         Bits (1, 2, or 3 for both) to flip in what is written to the activation memories, the cycle
         of the run in which that begins, and for how many cycles.
+    arguments
+        Of the program.
+    feed
+        Words of the activation memories to write before the run: mask of tiles, address, word.
+    load
+        Fetch the program before that; else it is fetched and run in one.
+    again
+        Run what the run before has fetched, without a reset.
     """
 
     mode: Sequence[Sequence[Any]] = (("worst",),)
@@ -42,6 +53,10 @@ class Run:
     patches: Mapping[int, bytes] = field(factory=dict)
     windows: Sequence[tuple[int, int]] = ((0, (1 << 32) - 1),)
     inject: tuple[int, int, int] = (0, 0, 0)
+    arguments: tuple[int, int] = (0, 0)
+    feed: Sequence[tuple[int, int, int]] = ()
+    load: bool = False
+    again: bool = False
 
     def parameters(self) -> dict[str, Any]:
         """What the bench reads."""
@@ -51,6 +66,10 @@ class Run:
             "patches": {str(at): raw.hex() for at, raw in self.patches.items()},
             "windows": [list(window) for window in self.windows],
             "inject": list(self.inject),
+            "arguments": list(self.arguments),
+            "feed": [[tiles, address, hex(word)] for tiles, address, word in self.feed],
+            "load": self.load,
+            "again": self.again,
         }
 
 
@@ -85,7 +104,28 @@ class RunResult:
     read_bytes: int
 
 
-def build_cluster(compiled: Compiled, *, waves: bool = False) -> Simulation:
+@frozen(kw_only=True)
+class Rollouts:
+    """How a run of a predictor ended: a candidate on each tile.
+
+    Attributes
+    ----------
+    done, fault, cycles
+        As of :class:`RunResult`.
+    distances
+        Of each tile's last prediction from the goal.
+    latents
+        INT8 ``[tiles, steps, tokens, width]``; zeros if the program leaves none.
+    """
+
+    done: bool
+    fault: str
+    cycles: int
+    distances: list[int]
+    latents: npt.NDArray[np.int8]
+
+
+def build_cluster(compiled: CompiledProgram, *, waves: bool = False) -> Simulation:
     """Verilated cluster for a compiled model."""
     return build(Cluster(config=compiled.config), name="cluster", waves=waves)
 
@@ -132,8 +172,72 @@ def run_encoder(
     ):  # fmt: skip
         memory = bytearray(image)
         memory[first : first + length] = output
-        kept = {k: v for k, v in values.items() if k not in ("distances", "read_bursts")}
+        kept = {k: v for k, v in values.items() if k not in ("distances", "read_bursts", "stored")}
         found.append(RunResult(latents=compiled.latents(memory), **kept))
+    return found
+
+
+def run_predictor(
+    compiled: CompiledPredictor,
+    latent: npt.NDArray[np.int8],
+    goal: npt.NDArray[np.int8],
+    actions: npt.NDArray[np.int16],
+    states: npt.NDArray[np.int16],
+    *,
+    workdir: Path,
+    mode: Sequence[Sequence[Any]] = (("worst",),),
+    simulation: Simulation | None = None,
+    seed: int = 1,
+) -> list[Rollouts]:
+    """Roll candidates out on the RTL, as many at a time as there are tiles.
+
+    The program is fetched once; the latents are fed once, actions and states before each run.
+
+    Parameters
+    ----------
+    compiled
+        Program and data, with ``trace`` if latents are wanted.
+    latent, goal
+        INT8 ``[tokens, width]``: where candidates start, and what their end is compared with.
+    actions, states
+        INT16 ``[candidates, horizon, 7]``.
+    mode
+        Calls that make a :class:`jepa_r_sim.drivers.memory.Mode`.
+    workdir, simulation, seed
+        As for :func:`run_encoder`.
+    """
+    simulation = build_cluster(compiled) if simulation is None else simulation
+    built, tiles = compiled.predictor, compiled.config.tiles
+    end = -(-compiled.memory_bytes // 4096) * 4096
+    memory = bytearray(end + compiled.trace_bytes)
+    compiled.place(memory)
+    runs = []
+    for first in range(0, len(actions), tiles):
+        feed = [
+            (1 << n, address, word)
+            for n in range(min(tiles, len(actions) - first))
+            for address, word in compiled.input_feed(actions[first + n], states[first + n])
+        ]
+        if not first:
+            feed += [
+                ((1 << tiles) - 1, address, word)
+                for what, place in ((latent, built.latent), (goal, built.goal))
+                for address, word in compiled.latent_feed(what, place)
+            ]
+        runs.append(Run(mode=mode, arguments=(end, 0), feed=feed, load=not first, again=first > 0))
+    found = []
+    for values, output in run_image(
+        compiled.config, bytes(memory), program=compiled.program_address, cycles=compiled.cycles,
+        output=(end, compiled.trace_bytes), simulation=simulation, workdir=workdir, runs=runs,
+        seed=seed,
+    ):  # fmt: skip
+        distances = [values["distances"] >> 48 * n & (1 << 48) - 1 for n in range(tiles)]
+        found.append(
+            Rollouts(
+                done=values["done"], fault=values["fault"], cycles=values["cycles"],
+                distances=distances, latents=compiled.latents(output, 0),
+            )
+        )  # fmt: skip
     return found
 
 
@@ -169,7 +273,8 @@ def run_image(
     Returns
     -------
     list of (dict, bytes)
-        What the bench reports of each run, and the part of memory that was asked for.
+        What the bench reports of each run, with what it ``stored`` in the latent store by address,
+        and the part of memory that was asked for.
     """
     workdir = Path(workdir).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -188,7 +293,9 @@ def run_image(
             "runs": [run.parameters() for run in runs],
         },
     )
-    return [
-        (values, (workdir / f"output_{n}.bin").read_bytes())
-        for n, values in enumerate(results.values["runs"])
-    ]
+    found = []
+    for n, values in enumerate(results.values["runs"]):
+        stored = json.loads((workdir / f"stored_{n}.json").read_text())
+        values["stored"] = {int(at): int(word, 16) for at, word in stored.items()}
+        found.append((values, (workdir / f"output_{n}.bin").read_bytes()))
+    return found

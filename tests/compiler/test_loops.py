@@ -120,10 +120,10 @@ def test_layers_become_one_loop(before, layer, after, layers, strides):
     size = (len(operations) - begin) // layers
     for node in after:
         start = flatten(node, start, [0] * 4, operations)
-    rolled = roll(operations, turn=size)
+    rolled = roll(operations, turns=[size])
     assert starts(rolled) == plain(operations)
     assert depth(rolled) <= LOOP_DEPTH
-    words = assemble_words(operations, end=start + 1, turn=size, check=False)
+    words = assemble_words(operations, end=start + 1, turns=[size], check=False)
     assert executed(words) == (flat(operations), start)
 
 
@@ -148,11 +148,11 @@ def nest(levels):
 @pytest.mark.parametrize("halves", [None, 2, 4])
 def test_no_deeper_than_the_sequencer_can(levels, halves):
     made = nest(levels)
-    turn = halves and len(made) // halves
-    rolled = roll(made, turn=turn)
+    turns = [len(made) // halves] if halves else []
+    rolled = roll(made, turns=turns)
     assert starts(rolled) == plain(made)
     assert LOOP_DEPTH - 1 <= depth(rolled) <= LOOP_DEPTH
-    words = assemble_words(made, end=made[-1].start + 9, turn=turn, check=False)
+    words = assemble_words(made, end=made[-1].start + 9, turns=turns, check=False)
     assert executed(words)[0] == flat(made)
 
 

@@ -45,7 +45,7 @@ def test_an_image_with_a_flipped_bit_is_refused(nano, tmp_path):
     body = image_offset(width)
     places = {
         "magic": MAGIC, "version": VERSION, "config": CONFIG, "words": WORDS,
-        "unused part of the header": 20, "last byte of the header": body - width - 1,
+        "unused part of the header": 40, "last byte of the header": body - width - 1,
         "checksum of the header": body - width, "its last byte": body - width + 3,
         "first byte of the program": body, "middle": (body + len(image)) // 2,
         "last byte of the program": len(image) - width - 1,
@@ -80,13 +80,14 @@ def test_an_image_that_is_not_for_this_chip_is_refused(nano, tmp_path):
     bad = {
         "magic": (header(MAGIC, int.from_bytes(b"PRPJ", "little")), "IMAGE_MAGIC"),
         "zeros": (header(MAGIC, 0), "IMAGE_MAGIC"),
-        "older": (header(VERSION, 0), "IMAGE_VERSION"),
-        "newer": (header(VERSION, 2), "IMAGE_VERSION"),
+        "older": (header(VERSION, 1), "IMAGE_VERSION"),
+        "newer": (header(VERSION, 3), "IMAGE_VERSION"),
         "hash": (Run(patches={base: other}), "IMAGE_CONFIG"),
         "hash, high bit": (header(CONFIG, compiled.config.hash ^ 1 << 31), "IMAGE_CONFIG"),
         "empty": (header(WORDS, 0), "IMAGE_LENGTH"),
         "too long": (header(WORDS, room + 1), "IMAGE_LENGTH"),
         "far too long": (header(WORDS, count | 1 << 31), "IMAGE_LENGTH"),
+        "elastic, but not compiled for it": (Run(elastic=True), "IMAGE_ELASTIC"),
         "cut short": (header(WORDS, count - 1), "IMAGE_CRC"),
         # It ends where the memory ends.
         "longer than it is": (header(WORDS, count + 1), "READ_BUS"),

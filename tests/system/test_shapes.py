@@ -70,7 +70,7 @@ def test_padded_keys_are_masked(encoder_of, tmp_path, monkeypatch):
     config, shapes, cameras = CASES["2 tiles of 8x12"]
     encoder = encoder_of(config, shapes, cameras=cameras)
     simulation = encoder.simulation
-    monkeypatch.setattr("jepa_r_sim.compiler.encoder._MASKED", 0)
+    monkeypatch.setattr("jepa_r_sim.compiler.block._MASKED", 0)
     unmasked = compile_encoder(config, encoder.quantised, cameras=cameras)
     assert simulation is encoder.simulation
     (result,) = encoder.run(tmp_path, [Run()], compiled=unmasked)

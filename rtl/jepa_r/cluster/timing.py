@@ -97,3 +97,11 @@ class ClusterTiming:
     def pace(self) -> int:
         """Cycles between two transfers or moves, so that they do not outrun the sequencer."""
         return Sequencer.WORD_CYCLES + 1
+
+    @property
+    def short_pace(self) -> int:
+        """Cycles between two operations of the array, or of the lanes, at the least.
+
+        Both work at once, and the sequencer has to keep up with both.
+        """
+        return 2 * Sequencer.WORD_CYCLES

@@ -5,9 +5,14 @@ from address 0), ``program`` (address), ``limit`` (most cycles of a run), ``outp
 and length of what is kept), and ``runs``: for each a ``mode`` of the memory as constructor calls,
 ``patches`` (bytes, in hexadecimal, by address), ``elastic``, ``windows`` (pairs of the first
 address that may be used and the one behind the last) and ``inject`` (bits to flip, first cycle of
-the run, number of cycles). Each run leaves ``output_<n>.bin`` and a line of the report.
+the run, number of cycles), ``arguments``, ``feed`` (mask of tiles, address, word in hexadecimal),
+``load`` (fetch the program first, then feed and run it) and ``again`` (feed and run what the run
+before fetched, without a reset). Each run leaves
+``output_<n>.bin``, ``stored_<n>.json`` (what it moved to the latent store, by address) and a line
+of the report.
 """
 
+import json
 from pathlib import Path
 
 import cocotb
@@ -39,8 +44,30 @@ async def flip_bits(dut, bits, first, cycles):
         dut.inject.value = value
 
 
-async def run_once(dut, memory, given, run):
-    """Reset, boot and run; returns what the cluster says at the end."""
+async def collect(dut, stored):
+    """Note what is moved to the latent store."""
+    while True:
+        await RisingEdge(dut.latent_en)
+        while True:
+            await FallingEdge(dut.clk)
+            if not dut.latent_en.value:
+                break
+            stored[dut.latent_addr.value.to_unsigned()] = hex(dut.latent_data.value.to_unsigned())
+
+
+async def feed(dut, words):
+    """Write words of ACT, one a cycle."""
+    for tiles, address, word in words:
+        dut.feed_en.value = 1
+        dut.feed_tiles.value = tiles
+        dut.feed_addr.value = address
+        dut.feed_data.value = int(word, 16)
+        await FallingEdge(dut.clk)
+    dut.feed_en.value = 0
+
+
+async def prepare(dut, memory, given, run):
+    """Reset the cluster; returns when it is ready."""
     dut.rst.value = 1
     for port in (dut.start, dut.load, dut.again, dut.arguments, dut.feed_en, dut.feed_tiles,
                  dut.feed_addr, dut.feed_data):  # fmt: skip
@@ -57,13 +84,35 @@ async def run_once(dut, memory, given, run):
     if not dut.ready.value:
         await RisingEdge(dut.ready)
     await FallingEdge(dut.clk)
-    dut.start.value = 1
+
+
+async def run_once(dut, memory, given, run):
+    """Boot and run, or run again; returns what the cluster says at the end."""
+    if run.get("again"):
+        memory.restart(mode=Mode.made_by(run.get("mode", [["worst"]])))
+        await FallingEdge(dut.clk)
+    else:
+        await prepare(dut, memory, given, run)
+    first, second = run.get("arguments", (0, 0))
+    dut.arguments.value = first | second << 32
+    begin = dut.again if run.get("again") else dut.start
+    if run.get("load"):
+        # Fetch first, so that feeding and running are apart from it.
+        dut.load.value = 1
+        await FallingEdge(dut.clk)
+        dut.load.value = 0
+        await First(RisingEdge(dut.loaded), ValueChange(dut.fault))
+        begin = dut.again
+        await FallingEdge(dut.clk)
+    await feed(dut, run.get("feed", ()))
+    begin.value = 1
     await FallingEdge(dut.clk)
-    dut.start.value = 0
+    begin.value = 0
 
     injecting = cocotb.start_soon(flip_bits(dut, *run.get("inject", (0, 0, 0))))
     limit = Timer(given["limit"] * PERIOD, "ns")
-    began = None
+    # A program that is there already runs from the clock edge before this one on.
+    began = get_sim_time("ns") - PERIOD // 2 if dut.running.value else None
     while True:
         event = await First(ValueChange(dut.running), ValueChange(dut.fault), limit)
         now = get_sim_time("ns")
@@ -103,11 +152,15 @@ async def programs(dut):
     )  # fmt: skip
     first, length = given["output"]
     results = []
+    stored = {}
+    cocotb.start_soon(collect(dut, stored))
     for n, run in enumerate(given["runs"]):
+        stored.clear()
         contents[:] = image
         for address, patch in run.get("patches", {}).items():
             raw = bytes.fromhex(patch)
             contents[int(address) : int(address) + len(raw)] = raw
         results.append(await run_once(dut, memory, given, run))
         Path(f"output_{n}.bin").write_bytes(contents[first : first + length])
+        Path(f"stored_{n}.json").write_text(json.dumps(stored))
     report(runs=results)

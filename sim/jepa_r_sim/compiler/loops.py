@@ -102,7 +102,7 @@ def _cycles(body: Sequence[Node], strides: Sequence[int]) -> int:
 
 
 def roll(
-    operations: Sequence[Operation], *, turn: int | None = None, longest: int = 64
+    operations: Sequence[Operation], *, turns: Sequence[int] = (), longest: int = 64
 ) -> list[Node]:
     """Roll up operations that are in order of their starts.
 
@@ -110,15 +110,22 @@ def roll(
     ----------
     operations
         With their start cycles.
-    turn
-        Operations of one turn of the outermost loop, if the program has one: those of a layer.
+    turns
+        Operations of one turn of the outermost loops, if the program has such: those of a layer.
     longest
         Nodes of the longest body that is looked for elsewhere.
     """
-    singles = [_single(op) for op in operations]
-    span = None if turn is None else _outermost(singles, turn)
-    if span is None:
+    return _outer([_single(op) for op in operations], list(turns), longest)
+
+
+def _outer(singles: list[Single], turns: list[int], longest: int) -> list[Node]:
+    """Roll up around the outermost loops."""
+    if not turns:
         return _roll(singles, longest)
+    turn, *others = turns
+    span = _outermost(singles, turn)
+    if span is None:
+        return _outer(singles, others, longest)
     first, count, period = span
     body = [
         evolve(one, outer=tuple(b - a for a, b in zip(one.values, two.values, strict=True)))
@@ -129,7 +136,7 @@ def roll(
     rolled = _roll(body, longest, LOOP_DEPTH - 1)
     loop = Loop(tuple(rolled), count, period, tuple(s for node in rolled for s in node.outer))
     before, after = singles[:first], singles[first + count * turn :]
-    return [*_roll(before, longest), loop, *_roll(after, longest)]
+    return [*_outer(before, others, longest), loop, *_outer(after, others, longest)]
 
 
 def _outermost(singles: list[Single], turn: int) -> tuple[int, int, int] | None:

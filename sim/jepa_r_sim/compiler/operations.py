@@ -4,7 +4,7 @@ import numpy as np
 from attrs import define, frozen
 
 from jepa_r.cluster.cluster import word_bytes
-from jepa_r.cluster.isa import Destination, Engine
+from jepa_r.cluster.isa import LATENT_STORE, Destination, Engine
 from jepa_r.cluster.timing import ClusterTiming
 from jepa_r.config import ClusterConfig
 from jepa_r.dma.bursts import beats_of
@@ -234,7 +234,7 @@ class Operations:
         late = np.full(len(words), bound, np.int64)
         accesses = [Access(source, words, late * 0 + 1, late, write=False)]
         windows = [Window(f"{port}.read", "mover", 1, bound) for port in self._ports(source, words)]
-        if f["to_shared"]:
+        if f["to_shared"] and f["address"] < LATENT_STORE:
             written = _grid(f["address"], (f["rows"], f["stride"]), (f["words"], 1))
             accesses.append(Access("shared", written, late * 0 + 1, late, write=True))
             windows += [

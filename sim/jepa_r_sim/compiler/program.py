@@ -206,7 +206,7 @@ def assemble(
     profiles: Sequence[NormProfile],
     end: int,
     config: ClusterConfig,
-    turn: int | None = None,
+    turns: Sequence[int] = (),
 ) -> Program:
     """Make a program of scheduled operations, in order of their starts.
 
@@ -220,15 +220,15 @@ def assemble(
         Cycle in which everything is visible.
     config
         The cluster.
-    turn
-        Operations of one layer.
+    turns
+        Operations of one layer, of each kind of layer.
 
     Raises
     ------
     ConfigError
         If the program does not fit, or the sequencer cannot keep up with it.
     """
-    words = assemble_words(operations, end=end, profiles=profiles, queue=config.queue, turn=turn)
+    words = assemble_words(operations, end=end, profiles=profiles, queue=config.queue, turns=turns)
     if len(words) > config.program_words:
         raise ConfigError(
             f"program_words is {config.program_words}; this program needs {len(words)}"
@@ -242,7 +242,7 @@ def assemble_words(
     end: int,
     profiles: Sequence[NormProfile] = (),
     queue: int = 4,
-    turn: int | None = None,
+    turns: Sequence[int] = (),
     check: bool = True,
 ) -> list[int]:
     """Program words of scheduled operations.
@@ -253,12 +253,12 @@ def assemble_words(
         As for :func:`assemble`.
     queue
         Operations that wait for each engine.
-    turn
+    turns
         As for :func:`~jepa_r_sim.compiler.loops.roll`.
     check
         Whether to refuse a program that the sequencer cannot keep up with.
     """
-    nodes = roll(operations, turn=turn)
+    nodes = roll(operations, turns=turns)
     assert list(unroll(nodes)) == list(flat(operations)), "rolling up has changed the schedule"
     writer = _Writer()
     for index, profile in enumerate(profiles):

@@ -117,8 +117,9 @@ class Scheduler:
         f, start = op.fields, self._free[Engine.TILE]
         if self._array is not None:
             last = self._array
-            start = self._array_start + self.timing.array_next(
-                last["rows"], last["columns"], last["passes"], f["columns"]
+            start = self._array_start + max(
+                self.timing.array_next(last["rows"], last["columns"], last["passes"], f["columns"]),
+                self.timing.short_pace,
             )
         footprint = self.operations.footprint(op)
         busy = f["passes"] * f["interval"]
@@ -130,7 +131,7 @@ class Scheduler:
     def _place_vector(self, op: Operation) -> Footprint:
         footprint = self.operations.footprint(op)
         self._place(op, footprint, self._free[Engine.VECTOR], "vector", footprint.occupied)
-        self._free[Engine.VECTOR] = op.start + footprint.occupied
+        self._free[Engine.VECTOR] = op.start + max(footprint.occupied, self.timing.short_pace)
         return footprint
 
     def _place_read(self, op: Operation) -> Footprint:
