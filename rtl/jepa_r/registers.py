@@ -4,7 +4,6 @@ The description is ``registers.rdl``. What its properties become is in :class:`K
 that the decoder does not know is refused, so that nothing is left out in silence.
 """
 
-from functools import lru_cache
 from pathlib import Path
 
 from amaranth import *
@@ -155,14 +154,6 @@ class Register:
         return self.member if field.name == "value" else f"{self.member}_{field.name.lower()}"
 
 
-@lru_cache(maxsize=8)
-def _compile(path: Path, parameters: tuple[tuple[str, int], ...]) -> AddrmapNode:
-    compiler = RDLCompiler()
-    compiler.compile_file(str(path))
-    # Without a name given here the top would be called after its parameters, too.
-    return compiler.elaborate(inst_name=NAME, parameters=dict(parameters)).top
-
-
 def compile_registers(path: Path = DESCRIPTION, **parameters: int) -> AddrmapNode:
     """Compile a description.
 
@@ -178,7 +169,10 @@ def compile_registers(path: Path = DESCRIPTION, **parameters: int) -> AddrmapNod
     systemrdl.RDLCompileError
         If it is wrong; the compiler has said why on standard error.
     """
-    return _compile(path, tuple(sorted(parameters.items())))
+    compiler = RDLCompiler()
+    compiler.compile_file(str(path))
+    # Without a name given here the top would be called after its parameters, too.
+    return compiler.elaborate(inst_name=NAME, parameters=parameters).top
 
 
 def chip_parameters(config: ChipConfig) -> dict[str, int]:
@@ -351,7 +345,7 @@ class Registers(wiring.Component):
                 if field.kind == Kind.COUNTER:
                     members[f"{name}_incr"] = In(_array(unsigned(1), register.count))
                 if field.kind == Kind.EVENT:
-                    members[f"{register.member}_intr"] = Out(1)
+                    members[f"{register.member}_intr"] = Out(unsigned(1))
         super().__init__(members)
 
     @property
