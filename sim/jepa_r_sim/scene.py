@@ -11,9 +11,10 @@ from attrs import field, frozen
 
 from .model.units import GRIPPER, GRIPPER_MAX, from_units, to_units
 
-__all__ = ["BOX", "Scene", "distance", "draw_poses"]
+__all__ = ["BOX", "Scene", "distance", "draw_poses", "draw_task"]
 
 Float = npt.NDArray[np.float64]
+Int16 = npt.NDArray[np.int16]
 
 #: Corners of the box that starts and goals are drawn from, x, y, z in metres above the table.
 BOX = np.array([[-0.3, -0.3, 0.05], [0.3, 0.3, 0.4]])
@@ -37,14 +38,21 @@ def distance(pose: npt.NDArray[np.integer], goal: npt.NDArray[np.integer]) -> Fl
     return np.linalg.norm((from_units(pose) - from_units(goal))[..., :3], axis=-1)
 
 
-def draw_poses(
-    random: np.random.Generator, count: int, *, margin: float = 0.0
-) -> npt.NDArray[np.int16]:
+def draw_poses(random: np.random.Generator, count: int, *, margin: float = 0.0) -> Int16:
     """Poses ``[count, 7]``, uniform in the box (widened by ``margin`` metres) and in opening."""
     poses = np.zeros((count, 7))
     poses[:, :3] = random.uniform(BOX[0] - margin, BOX[1] + margin, (count, 3))
     poses[:, GRIPPER] = random.uniform(0, 1, count)
     return to_units(poses)
+
+
+def draw_task(seed: int, *, apart: float = 0.15) -> tuple[Int16, Int16]:
+    """A start and a goal in the box, at least ``apart`` metres from each other."""
+    random = np.random.default_rng(seed)
+    while True:
+        start, goal = draw_poses(random, 2)
+        if distance(start, goal) >= apart:
+            return start, goal
 
 
 @frozen(eq=False)
@@ -142,9 +150,9 @@ def _table(random: np.random.Generator) -> Float:
 def _shadow(image: Float, x: float, y: float, z: float) -> Float:
     """Darken the table below the gripper; the higher it is, the wider and fainter."""
     away = np.hypot(GROUND[..., 0] - x, GROUND[..., 1] - y)
-    width = 0.04 + 0.08 * max(z, 0.0)
-    depth = 0.55 - 0.5 * max(z, 0.0)
-    return image * (1 - depth * np.exp(-0.5 * (away / width) ** 2))[..., None]
+    width = 0.075 + 0.05 * max(z, 0.0)
+    depth = 0.65 - 0.4 * max(z, 0.0)
+    return image * (1 - depth * np.clip((width - away) / 0.03 + 0.5, 0, 1))[..., None]
 
 
 def _capsule(image: Float, start: Float, end: Float, radius: float, colour: Float) -> Float:
