@@ -194,9 +194,23 @@ def test_every_intermediate_is_shown():
     wanted |= {f"step.{t}.{part}" for t in range(2) for part in ("embed", "norm", "proj", "latent")}
     assert seen.keys() == wanted
     assert np.array_equal(seen["step.1.latent"], latents[:, 1])
+    # Rows in the order of the sequence, which attention alone does not tell.
+    _, actions, states = inputs(NANO, 2, lead=(4,))
+    for row, name, given in ((0, "action", actions), (1, "state", states)):
+        weight, bias = weights.affine(f"predictor.{name}")
+        assert np.allclose(seen["step.1.embed"][:, row], given[:, 1] @ weight.T + bias)
     assert seen["step.0.layer.1.logits"].shape == (4, 2, 18, 18)
     assert seen["step.1.layer.1.logits"].shape == (4, 2, 18, 36)
     assert seen["step.1.layer.1.key"].shape == (4, 2, 18, 16)
+
+
+def test_keys_stand_in_the_order_of_the_steps():
+    seen = {}
+    weights = random_predictor_weights(NANO, 2)
+    predict(weights, *inputs(NANO, 2), observe=seen.__setitem__)
+    query, key = seen["step.1.layer.0.query"], seen["step.0.layer.0.key"]
+    logits = query @ key.swapaxes(-1, -2) / 4
+    assert np.allclose(seen["step.1.layer.0.logits"][..., :18], logits)
 
 
 def test_random_weights_use_the_arithmetic():

@@ -170,8 +170,10 @@ def test_quality_of_a_wrong_predictor_is_bad(models, latents):
     quality = planner_quality(deaf, weights, start, goal, actions[:, :1], states[:, :1])
     assert quality.rank < 0.6
     assert quality.elites < 0.8
-    with pytest.raises(ValueError, match=r"^elites 41 is not allowed: from 1 to 40 candidates$"):
-        planner_quality(q, weights, start, goal, actions, states, elites=41)
+    for elites in (0, 41):
+        message = rf"^elites {elites} is not allowed: from 1 to 40 candidates$"
+        with pytest.raises(ValueError, match=message):
+            planner_quality(q, weights, start, goal, actions, states, elites=elites)
 
 
 def test_quality_is_counted_as_it_says(models, latents):

@@ -207,6 +207,42 @@ def test_the_trace_names_everything_in_the_width_it_is_stored():
     assert np.array_equal(rollout(q, *inputs(NANO, 3, 2)).latents, found.latents)
 
 
+def test_rows_and_keys_stand_in_the_order_of_the_sequence():
+    """Which the result does not tell: attention does not care."""
+    q = rough_predictor(NANO)
+    latent, actions, states = inputs(NANO, 3, 2)
+    found = rollout(q, latent, actions, states, trace=True)
+    for row, features, layer in ((0, actions, q.action), (1, states, q.state)):
+        assert np.array_equal(found["step.1.embed"][:, row], wide(features[:, 1], layer))
+    layer, query = q.layers[1], found["step.1.layer.1.query"].astype(np.int64)
+    for step in range(2):
+        key = found[f"step.{step}.layer.1.key"].astype(np.int64)
+        for head in range(2):
+            part = slice(16 * head, 16 * head + 16)
+            sums = query[..., part] @ key[..., part].swapaxes(-1, -2)
+            mul, shift = int(layer.logits.mul[head]), int(layer.logits.shift[head])
+            logits = found["step.1.layer.1.logits"][:, head, :, 18 * step : 18 * step + 18]
+            assert np.array_equal(logits, (sums * mul + (1 << (shift - 1))) >> shift)
+
+
+def test_every_candidate_may_start_from_its_own_latent():
+    q = rough_predictor(NANO)
+    latent, actions, states = inputs(NANO, 3, 2)
+    starts = np.stack([latent, latent[::-1], -latent // 2])
+    together = rollout(q, starts, actions, states).latents
+    for n in range(3):
+        now = slice(n, n + 1)
+        alone = rollout(q, starts[n], actions[now], states[now]).latents
+        assert np.array_equal(together[n], alone[0])
+
+
+def test_tables_of_one_dimension_are_refused():
+    rope = rough_predictor(NANO).rope
+    message = r"^Rope\.cos is int16 \(16,\), not an array of int16 with 2 or 3 dimensions$"
+    with pytest.raises(ValueError, match=message):
+        evolve(rope, cos=rope.cos[0, 0])
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-32639, 32639), min_size=7, max_size=7), st.integers(0, 9))
 def test_a_wide_product_is_that_of_sixteen_bits(values, seed):

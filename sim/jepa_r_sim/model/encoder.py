@@ -25,6 +25,7 @@ __all__ = [
     "patch_positions",
     "rotary_tables",
     "rotate",
+    "under",
 ]
 
 Float = npt.NDArray[np.floating]
@@ -152,6 +153,11 @@ class Encoding:
     latent: Float
 
 
+def under(name: str, observe: Observe) -> Observe:
+    """The same, for intermediates whose names stand below another."""
+    return lambda part, value: observe(f"{name}.{part}", value)
+
+
 @frozen(eq=False)
 class Layers:
     """Layers of a model, by their names in its weights, in one type of float.
@@ -273,7 +279,7 @@ def encode(
             f"encoder.layer.{index}",
             x,
             (cos, sin),
-            observe=lambda name, value, index=index: observe(f"layer.{index}.{name}", value),
+            observe=under(f"layer.{index}", observe),
         )
     x = layers.norm("encoder.layernorm", x)
     return Encoding(x, layer_norm(x, config.latent_eps))

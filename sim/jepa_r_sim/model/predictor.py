@@ -7,7 +7,16 @@ tokens of its own and of earlier steps. The latent that a step predicts is the n
 import numpy as np
 import numpy.typing as npt
 
-from .encoder import Float, Kept, Layers, Observe, axial_tables, layer_norm, patch_positions
+from .encoder import (
+    Float,
+    Kept,
+    Layers,
+    Observe,
+    axial_tables,
+    layer_norm,
+    patch_positions,
+    under,
+)
 from .shapes import FEATURES, INPUTS, ModelConfig
 from .weights import PredictorWeights
 
@@ -113,9 +122,7 @@ def predict(
                 x,
                 (cos, sin),
                 earlier=earlier,
-                observe=lambda part, value, at=f"{name}.layer.{index}": observe(
-                    f"{at}.{part}", value
-                ),
+                observe=under(f"{name}.layer.{index}", observe),
             )
         x = layers.norm("predictor.norm", x)
         observe(f"{name}.norm", x)

@@ -29,7 +29,7 @@ from ..golden.rows import NormProfile
 from . import integer
 from . import rollout as rolled
 from .encoder import MEAN, STD, encode, gelu, rotary_tables
-from .predictor import check_inputs, predict, step_tables
+from .predictor import predict, step_tables
 from .preprocess import open_photograph, patches_of
 from .quality import LATENT_LSB
 from .quantised import (
@@ -448,8 +448,8 @@ def _patch(weights: EncoderWeights, lsb: float) -> tuple[Linear, npt.NDArray[np.
 
 
 def _rope(cos: Float, sin: Float) -> Rope:
-    cos, sin = (np.rint(t * 2**ROTARY_BITS).astype(np.int16) for t in (cos, sin))
-    return Rope(cos=cos, sin=sin, shift=ROTARY_BITS + ROTARY_GUARD)
+    tables = [np.rint(table * 2**ROTARY_BITS).astype(np.int16) for table in (cos, sin)]
+    return Rope(cos=tables[0], sin=tables[1], shift=ROTARY_BITS + ROTARY_GUARD)
 
 
 def _latent_norm(config: ModelConfig, lsb: float) -> Norm:
@@ -711,7 +711,6 @@ def quantise_predictor(
             f"{len(latents)} latents and {len(actions)} rollouts: calibration needs one of each"
         )
     starts = np.asarray(latents)[np.arange(len(actions)) % len(latents)]
-    check_inputs(config, starts.shape, actions.shape, states.shape)
 
     seen = _Calibration()
     exact = predict(
