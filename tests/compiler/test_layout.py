@@ -2,7 +2,8 @@ import pytest
 from attrs import evolve
 
 from jepa_r.config import PRESETS, ConfigError
-from jepa_r_sim.compiler import compile_encoder
+from jepa_r_sim.compiler import compile_encoder, compile_predictor
+from jepa_r_sim.compiler.chip import compile_chip
 from jepa_r_sim.compiler.encoder import EncoderLayout
 from jepa_r_sim.model.shapes import MODELS, ModelConfig
 
@@ -149,3 +150,94 @@ def test_more_cameras_cost_less_than_their_share():
     six = compile_encoder(PRESETS["jepa-r"].encoder, evolve(VITG, depth=2), cameras=6)
     assert one.cycles < six.cycles < 6 * one.cycles
     assert six.utilisation > 2 * one.utilisation
+
+
+# Predictors.
+
+
+def tile(**changes):
+    made = PRESETS["nano"].predictor
+    return evolve(made, tile=evolve(made.tile, **changes))
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "horizon", "sentence"),
+    [
+        (tile(), evolve(NANO, predictor=None), 1, "the model has no predictor"),
+        (tile(), NANO, 0, "horizon is 0; this model predicts 1 to 3 steps"),
+        (tile(), NANO, 4, "horizon is 4; this model predicts 1 to 3 steps"),
+        (
+            tile(), evolve(NANO, class_token=True, absolute_positions=True), 1,
+            "the model has a class token; predictors read patches alone",
+        ),
+        (
+            tile(acc_rows=16), evolve(NANO, image=80), 1,
+            "tile.acc_rows is 16; 27 rows of a step cannot be split into even blocks: it must be "
+            "at least 28",
+        ),
+        (
+            tile(act_words=2048), NANO, 3,
+            "tile.act_words is 2048; this model needs at least 2049 words in each of 2 banks",
+        ),
+        (
+            tile(act_banks=1, act_words=4096), NANO, 1,
+            "tile.act_banks is 1 and tile.act_words 4096; both operands of a product would lie in "
+            "one bank: more banks or words are needed",
+        ),
+        (
+            tile(x_words=400), NANO, 1,
+            "tile.x_words is 400; this model needs at least 426 words in each of 1 banks",
+        ),
+        (
+            tile(row_entries=89), NANO, 1,
+            "tile.row_entries is 89; this model needs at least 90 words in each of 1 banks",
+        ),
+    ],
+)  # fmt: skip
+def test_predictors_that_do_not_fit_are_refused(config, model, horizon, sentence):
+    with pytest.raises(ConfigError) as caught:
+        compile_predictor(config, model, horizon=horizon)
+    assert str(caught.value) == sentence
+
+
+def test_stages_of_a_rollout_add_up():
+    for horizon in (1, 2, 3):
+        made = compile_predictor(PRESETS["nano"].predictor, NANO, horizon=horizon)
+        assert sum(stage.cycles for stage in made.stages) == made.cycles
+        assert 0.7 < made.utilisation < 1
+
+
+@pytest.mark.parametrize(
+    ("chip", "horizon", "sentence"),
+    [
+        (PRESETS["ecp5"], 1, "ecp5 has no predictor; a chip needs one to plan"),
+        (
+            evolve(PRESETS["nano"], planner=evolve(PRESETS["nano"].planner, steps=2)), 3,
+            "horizon is 3; planner.steps allows at most 2",
+        ),
+        (
+            evolve(PRESETS["nano"], latent_words=95), 1,
+            "latent_words is 95; a latent of this model needs 96",
+        ),
+    ],
+)  # fmt: skip
+def test_chips_that_a_model_does_not_fit_are_refused(chip, horizon, sentence):
+    with pytest.raises(ConfigError) as caught:
+        compile_chip(chip, NANO, NANO, horizon=horizon)
+    assert str(caught.value) == sentence
+
+
+def test_parts_of_a_chips_memory_follow_one_another():
+    made = compile_chip(PRESETS["nano"], NANO, NANO, horizon=2, trace=True)
+    places = made.addresses
+    assert list(places.values()) == [places[name] for name in (
+        "ENCODER_PROGRAM", "PREDICTOR_PROGRAM", "FRAME", "GOAL_FRAME", "TRACE",
+    )]  # fmt: skip
+    in_order = [
+        places["FRAME"], made.encoder.encoder.output_address, made.encoder.encoder.image.base,
+        places["ENCODER_PROGRAM"], made.predictor.predictor.image.base,
+        places["PREDICTOR_PROGRAM"], places["GOAL_FRAME"], places["TRACE"],
+    ]  # fmt: skip
+    assert in_order == sorted(set(in_order))
+    assert all(place % 4096 == 0 for place in places.values())
+    assert places["PREDICTOR_PROGRAM"] >= made.encoder.memory_bytes
