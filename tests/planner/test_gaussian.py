@@ -20,9 +20,9 @@ def words_of_every_octave(each):
     """Words near both ends of each part of each octave, and at random between."""
     rng = np.random.default_rng(5)
     edges = [
-        (1 << octave) + (part << octave >> 4) + offset
+        (1 << octave) + (part << octave >> 5) + offset
         for octave in range(31)
-        for part in range(17)
+        for part in range(33)
         for offset in range(-2, 3)
     ]
     inside = [rng.integers(1 << octave, 2 << octave, each) for octave in range(31)]
@@ -50,7 +50,7 @@ def test_ends():
 def test_table_fits_its_registers():
     start, fall = table()
     assert 0 <= start.min() <= start.max() < 2**19
-    assert 0 < fall.min() <= fall.max() < 2**12
+    assert 0 < fall.min() <= fall.max() < 2**11
     # The line of the part next to 1/2 does not pass zero by as much as rounds.
     assert start[0, -1] - fall[0, -1] >= -8
 

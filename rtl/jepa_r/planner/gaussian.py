@@ -18,9 +18,9 @@ class Gaussian(wiring.Component):
 
     The golden model is :func:`jepa_r_sim.golden.gaussian.gaussian`. The top bit of the word is the
     sign; the other 31, ``u``, stand for the tail's probability ``(2 * u + 1) / 2**33``. Its leading
-    zeros are the octave, the four bits after the leading one choose one of sixteen lines, the
-    twelve after them the place on it. No result is farther from the exact number than one unit in
-    its last place, 2**-12; the largest is 6.34.
+    zeros are the octave, the five bits after the leading one choose one of 32 lines, the
+    twelve after them the place on it. No result is farther from the exact number than 0.65 units in
+    its last place, 2**-12, where rounding alone makes 0.5; the largest is 6.34.
 
     A result a cycle, :attr:`latency` cycles later: five stages find the octave, then come the
     table, the product, the difference, the sign.
@@ -38,13 +38,13 @@ class Gaussian(wiring.Component):
     NORMALISE = (16, 8, 4, 2, 1)
 
     #: Bits that choose a line in an octave, and the place on it.
-    PART_BITS, INSIDE_BITS = 4, 12
+    PART_BITS, INSIDE_BITS = 5, 12
 
     #: Fraction bits of the table beyond those of the result.
     GUARD = 4
 
-    #: Widths of a line's start and of its fall: 6.34 and 0.05, with all fraction bits.
-    START_BITS, FALL_BITS = 19, 12
+    #: Widths of a line's start and of its fall: 6.34 and 0.025, with all fraction bits.
+    START_BITS, FALL_BITS = 19, 11
 
     latency = len(NORMALISE) + 1 + PipelinedMultiplier.latency_of(INSIDE_BITS + 1) + 2
 

@@ -13,10 +13,10 @@ FRACTION = 12
 
 #: Largest distance of a result from the exact number, in units of its last place; the rounding of
 #: the result itself is half of one.
-MAX_ERROR = 1.0
+MAX_ERROR = 0.65
 
 #: Octaves of the tail's probability, parts of an octave, and fraction bits inside of a part.
-OCTAVES, PARTS, INSIDE = 32, 16, 12
+OCTAVES, PARTS, INSIDE = 32, 32, 12
 
 #: Fraction bits of the table beyond those of the result.
 GUARD = 4
@@ -59,7 +59,7 @@ def gaussian(word: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Standard normal number, ``FRACTION`` fraction bits, of a uniform word of 32 bits.
 
     The top bit is the sign. The others, ``u``, stand for the tail's probability ``(2 * u + 1) /
-    2**33``; its leading zeros choose the octave, the four bits after the leading one the part, and
+    2**33``; its leading zeros choose the octave, the five bits after the leading one the part, and
     the twelve bits after them the place on the line, rounded half up.
     """
     word = np.asarray(word, np.int64)
@@ -67,10 +67,10 @@ def gaussian(word: npt.ArrayLike) -> npt.NDArray[np.int64]:
     # Exact: a number of 32 bits is one of FP64, whose exponent counts the bits.
     octave = 32 - np.frexp(tail.astype(np.float64))[1].astype(np.int64)
     rest = (tail << octave) & 0x7FFFFFFF
-    part = rest >> 27
-    inside = (rest >> (27 - INSIDE)) & ((1 << INSIDE) - 1)
+    part = rest >> 26
+    inside = (rest >> (26 - INSIDE)) & ((1 << INSIDE) - 1)
     start, fall = table()
     line = (start[octave, part] << INSIDE) - fall[octave, part] * inside
     shift = INSIDE + GUARD
-    size = (line + (1 << (shift - 1))) >> shift
+    size: npt.NDArray[np.int64] = (line + (1 << (shift - 1))) >> shift
     return np.where(word >> 31 & 1, -size, size)

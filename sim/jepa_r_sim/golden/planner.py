@@ -6,12 +6,12 @@ iteration, candidate, step, dimension), so that elites are drawn again instead o
 a plan does not depend on how many candidates are rolled out at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from .gaussian import FRACTION, gaussian
 from .rounding import round_shift
@@ -111,10 +111,10 @@ def to_lsb(value: float) -> int:
     return int(np.floor(value / LSB + 0.5))
 
 
-def _register(bits: int):
+def _register(bits: int) -> Callable[[object, "Attribute[int]", int], None]:
     """Validator: what fits a register of so many bits."""
 
-    def check(instance, attribute, value):
+    def check(instance: object, attribute: "Attribute[int]", value: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
             raise ValueError(
                 f"{attribute.name} is {value!r}; it must be a whole number from 0 to {2**bits - 1}"
@@ -123,18 +123,21 @@ def _register(bits: int):
     return check
 
 
-def _registers(instance, attribute, value):
+def _registers(
+    instance: object, attribute: "Attribute[tuple[int, ...]]", value: tuple[int, ...]
+) -> None:
     """Validator: four registers of 16 bits."""
     if len(value) != len(PLANNED):
         raise ValueError(
             f"{attribute.name} has {len(value)} values; it must have {len(PLANNED)}: "
             "x, y, z and gripper"
         )
+    check = _register(16)
     for one in value:
-        _register(16)(instance, attribute, one)
+        check(instance, attribute, one)  # type: ignore[arg-type]
 
 
-def _ints(values) -> tuple[int, ...]:
+def _ints(values: Iterable[int]) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
@@ -333,7 +336,7 @@ def refit(
     else:
         deviation = np.zeros_like(mean)
 
-    def mix(new, old, momentum):
+    def mix(new: Int, old: npt.ArrayLike, momentum: int) -> Int:
         return round_shift((ONE - momentum) * new + momentum * np.asarray(old, np.int64), 15)
 
     return (
