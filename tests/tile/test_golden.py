@@ -27,6 +27,16 @@ def test_odd_sums_just_below_the_limit_are_exact():
     assert matmul(a, b)[0, 0] == 1023 * 2**14 + 127**2
 
 
+def test_leading_axes_are_products_of_their_own():
+    rng = np.random.default_rng(0)
+    a = rng.integers(-128, 128, (2, 1, 5, 1030)).astype(np.int8)
+    b = rng.integers(-128, 128, (3, 4, 1030)).astype(np.int8)
+    got = matmul(a, b)
+    assert got.shape == (2, 3, 5, 4)
+    for m, n in np.ndindex(2, 3):
+        np.testing.assert_array_equal(got[m, n], matmul(a[m, 0], b[n]))
+
+
 def test_sums_wrap_modulo_2_to_the_32():
     ones = np.full((1, 2**17), -128, np.int8)
     assert matmul(ones, ones)[0, 0] == -(2**31)
