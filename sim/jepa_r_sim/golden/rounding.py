@@ -9,12 +9,13 @@ __all__ = ["round_shift", "saturate", "wrap32"]
 def round_shift(value: npt.ArrayLike, shift: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Divide by ``2**shift`` and round half up: ``floor(value / 2**shift + 1/2)``.
 
-    ``value`` is INT64 of at most 62 bits, ``shift`` 0..62 (broadcast).
+    ``value`` is INT64 of at most 62 bits, ``shift`` 0..63 (broadcast).
     """
     value = np.asarray(value, dtype=np.int64)
     shift = np.asarray(shift, dtype=np.int64)
-    # 62 bits and one half of them are 63: the sum does not overflow.
-    return (value + (np.int64(1) << shift >> 1)) >> shift
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    # At most 2**61 and 2**62: the sum does not overflow.
+    return (value + half) >> shift
 
 
 def saturate(value: npt.ArrayLike, bits: int) -> npt.NDArray[np.int64]:
