@@ -120,9 +120,11 @@ def test_nothing_begins_before_everything_is_there(complete):
 
 def test_header_is_little_endian():
     fields = {"kind": 1, "steps": 2, "elastic": 3, "latent": 4, "goal": 5, "inputs": 6,
-              "rows": 7, "blocks": 8}  # fmt: skip
+              "rows": 7, "blocks": 8, "trace": 9}  # fmt: skip
     words = b"".join(n.to_bytes(4, "little") for n in (VERSION, CONFIG, 37))
     assert Header.const(HEADER | fields).as_bits() == int.from_bytes(
-        b"JPRP" + words + bytes([1, 2, 3, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 8, 0]),
+        b"JPRP"
+        + words
+        + bytes([1, 2, 3, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 8, 0, 9, 0, 0, 0]),
         "little",
     )

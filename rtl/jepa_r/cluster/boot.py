@@ -28,6 +28,7 @@ Header = data.StructLayout({
     "inputs": 32,  # and actions and states are expected
     "rows": 16,  # tokens of a latent
     "blocks": 16,  # K-blocks of a latent
+    "trace": 32,  # bytes that a run leaves at its first argument, for the next one to be moved by
 })
 
 

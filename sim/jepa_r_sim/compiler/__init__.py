@@ -200,6 +200,7 @@ class CompiledPredictor(CompiledProgram):
         return super().about | {
             "kind": 1, "steps": lay.horizon, "latent": built.latent, "goal": built.goal,
             "inputs": built.inputs, "rows": lay.tokens, "blocks": lay.blocks(lay.output),
+            "trace": self.trace_bytes,
         }  # fmt: skip
 
     @property
@@ -244,8 +245,9 @@ class CompiledPredictor(CompiledProgram):
 
     @property
     def trace_bytes(self) -> int:
-        """Bytes that a traced run leaves."""
-        return self.predictor.layout.horizon * self.config.tiles * self.predictor.trace_bytes
+        """Bytes that a run leaves: none if it is not traced."""
+        built = self.predictor
+        return built.trace * built.layout.horizon * self.config.tiles * built.trace_bytes
 
 
 def _feed(words: npt.NDArray[np.int8], place: int) -> list[tuple[int, int]]:

@@ -106,8 +106,8 @@ class PredictorProgram(BlockProgram):
 
     Attributes
     ----------
-    layout
-        Sizes and places.
+    layout, trace
+        Sizes and places; as given.
     layer_operations
         Operations of a layer of each step.
     latent, goal, inputs
@@ -133,7 +133,7 @@ class PredictorProgram(BlockProgram):
             )
         if model.class_token:
             raise ConfigError("the model has a class token; predictors read patches alone")
-        self.model, self.q = model, quantised
+        self.model, self.q, self.trace = model, quantised, trace
         self.layout = self.widths = lay = PredictorLayout(
             config, model.predictor, model.tokens, model.width, horizon
         )
@@ -155,7 +155,7 @@ class PredictorProgram(BlockProgram):
         self._allocate()
         self.layer_operations: list[int] = []
         for step in range(horizon):
-            self._predict(step, trace)
+            self._predict(step)
 
     # Places.
 
@@ -205,7 +205,7 @@ class PredictorProgram(BlockProgram):
 
     # The model.
 
-    def _predict(self, step: int, trace: bool) -> None:
+    def _predict(self, step: int) -> None:
         lay, q, name = self.layout, self.q, f"step {step}"
         self._step = step
         self._stage = f"{name}: inputs"
@@ -255,7 +255,7 @@ class PredictorProgram(BlockProgram):
             shift2=q.latent.shift2 if q else 5,
             target=self._to_act(self._predicted, 0, 0, stride=lay.tokens), **distance,
         )  # fmt: skip
-        if trace:
+        if self.trace:
             self._store(step)
 
     def _store(self, step: int) -> None:
