@@ -59,8 +59,15 @@ class Bench:
         self.simulator.add_testbench(self._memory, background=True)
         self.fresh = True
 
-    def run(self, words, *, cycles=400, starts=(0,), raw=None, quirks=()):
-        """Run program words; returns what was seen."""
+    def run(
+        self, words, *, cycles=400, starts=(0,), loads=(), agains=(), feeds=None, arguments=(0, 0),
+        elastic=0, quirks=(),
+    ):  # fmt: skip
+        """Run program words; returns what was seen.
+
+        ``starts``, ``loads`` and ``agains`` are cycles, ``feeds`` is tiles, address and word by
+        cycle.
+        """
         self.image = bytearray(LIMIT)
         body = b"".join(word.to_bytes(WORD_BYTES, "little") for word in words)
         header = encode(
@@ -73,7 +80,12 @@ class Bench:
             self.image[at : at + len(part)] = part
             at += len(part)
         self.cycles, self.starts, self.quirks = cycles, starts, quirks
-        self.seen = {"writes": [], "done": [], "fault_at": None, "begins": 0}
+        self.loads, self.agains, self.feeds = loads, agains, feeds or {}
+        self.arguments, self.elastic = arguments, elastic
+        self.seen = {
+            "writes": [], "addresses": [], "done": [], "fault_at": None, "begins": 0, "latents": [],
+            "loaded": 0,
+        }  # fmt: skip
         if not self.fresh:
             self.simulator.reset()
         self.fresh = False
@@ -83,9 +95,22 @@ class Bench:
     async def _drive(self, ctx):
         dut, seen = self.dut, self.seen
         ctx.set(dut.windows[0], {"base": 0, "limit": LIMIT})
+        ctx.set(dut.arguments[0], self.arguments[0])
+        ctx.set(dut.arguments[1], self.arguments[1])
+        ctx.set(dut.elastic, self.elastic)
         was_running = 0
         for cycle in range(self.cycles):
             ctx.set(dut.start, cycle in self.starts)
+            ctx.set(dut.load, cycle in self.loads)
+            ctx.set(dut.again, cycle in self.agains)
+            tiles, address, word = self.feeds.get(cycle, (0, 0, 0))
+            ctx.set(dut.feed_en, cycle in self.feeds)
+            ctx.set(dut.feed_tiles, tiles)
+            ctx.set(dut.feed_addr, address)
+            ctx.set(dut.feed_data, word)
+            if ctx.get(dut.latent_en):
+                seen["latents"].append((ctx.get(dut.latent_addr), ctx.get(dut.latent_data)))
+            seen["loaded"] |= ctx.get(dut.loaded)
             seen["done"].append(ctx.get(dut.done))
             running = ctx.get(dut.running)
             seen["begins"] += running and not was_running
@@ -100,7 +125,7 @@ class Bench:
         axi = self.dut.axi
         for signal in (axi.arready, axi.awready, axi.wready):
             ctx.set(signal, 1)
-        beats, answers, addresses, cycle = [], [], [], 0
+        beats, answers, cycle = [], [], 0
         stray = "stray" in self.quirks
         while True:
             if stray and cycle == 10:
@@ -121,7 +146,7 @@ class Bench:
             if answers and answers[0] <= cycle:
                 answers.pop(0)
             if ctx.get(axi.awvalid):
-                addresses.append(ctx.get(axi.awaddr))
+                self.seen["addresses"].append(ctx.get(axi.awaddr))
             if ctx.get(axi.wvalid):
                 self.seen["writes"].append(cycle)
                 if ctx.get(axi.wlast):
@@ -288,3 +313,71 @@ def test_done_falls_when_the_next_image_is_fetched(cluster):
     seen = cluster.run(program(end=60), starts=(0, end + 5))
     assert seen["done"][end : end + 8] == [1] * 6 + [0] * 2
     assert (seen["begins"], seen["done"][-1]) == (2, 1)
+
+
+# Programs that are there already, and words that come and go without memory.
+
+#: By this cycle an image is there.
+THERE = 120
+
+
+def test_a_program_that_is_only_fetched_waits(cluster):
+    seen = cluster.run(program(tile(60)), starts=(), loads=(0,), cycles=600)
+    assert (seen["fault"], seen["loaded"], seen["begins"], seen["ready"]) == (Fault.NONE, 1, 0, 1)
+    seen = cluster.run(
+        program(tile(60)), starts=(), loads=(0,), agains=(THERE, THERE + 300), cycles=800
+    )
+    assert (seen["fault"], seen["begins"], seen["done"][-1]) == (Fault.NONE, 2, 1)
+    # It runs from the next cycle on.
+    assert seen["done"].index(1) == THERE + 1 + 250
+
+
+def test_there_must_be_a_program(cluster):
+    seen = cluster.run(program(), starts=(), agains=(20,))
+    assert (seen["fault"], seen["begins"]) == (Fault.NO_PROGRAM, 0)
+
+
+@pytest.mark.parametrize("how", ["starts", "loads"])
+def test_elastic_runs_are_for_programs_made_for_them(cluster, how):
+    seen = cluster.run(program(), **({"starts": ()} | {how: (0,)}), elastic=1)
+    assert (seen["fault"], seen["begins"]) == (Fault.IMAGE_ELASTIC, 0)
+
+
+def test_words_that_are_fed_are_there_when_the_run_begins(cluster):
+    """Also those fed in the cycle before it starts; moved on, they show themselves."""
+    store = move(60, src_addr=26, words=2, to_shared=1, address=1 << 20, address_ptr=31)
+    feeds = {THERE - 1: (1, 27, 0xBEEF), THERE - 2: (1, 26, 0xCAFE), 20: (1, 27, 0)}
+    seen = cluster.run(
+        program(store), starts=(), loads=(0,), agains=(THERE,), feeds=feeds, arguments=(7, 500),
+        cycles=600,
+    )  # fmt: skip
+    assert (seen["fault"], seen["done"][-1]) == (Fault.BUSY, 0)  # fed while it was fetched
+    del feeds[20]
+    seen = cluster.run(
+        program(store), starts=(), loads=(0,), agains=(THERE,), feeds=feeds, arguments=(7, 500),
+        cycles=600,
+    )  # fmt: skip
+    assert (seen["fault"], seen["done"][-1]) == (Fault.NONE, 1)
+    assert seen["latents"] == [(500, 0xCAFE), (501, 0xBEEF)]
+
+
+@pytest.mark.parametrize(
+    ("feed", "fault"), [((1, 28, 0), Fault.ADDRESS), ((2, 0, 0), Fault.ADDRESS)]
+)
+def test_words_that_are_fed_beyond_are_a_fault(cluster, feed, fault):
+    assert cluster.run(program(), starts=(), feeds={20: feed})["fault"] == fault
+
+
+def test_words_fed_during_a_run_are_a_fault(cluster):
+    seen = cluster.run(program(), feeds={THERE + 60: (1, 0, 0)})
+    assert (seen["fault"], any(seen["done"])) == (Fault.BUSY, False)
+
+
+def test_arguments_move_addresses(cluster):
+    there = move(60, address=DATA, address_ptr=30)
+    for offset in (0, 0x40):
+        seen = cluster.run(program(there), arguments=(offset, 1 << 30))
+        assert seen["addresses"] == [DATA + offset]
+    # Windows are checked behind them.
+    seen = cluster.run(program(there), arguments=(0x2000, 0))
+    assert (seen["fault"], seen["addresses"]) == (Fault.WINDOW, [])
