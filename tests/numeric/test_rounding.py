@@ -2,7 +2,7 @@ from fractions import Fraction
 from math import floor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jepa_r.numeric.rounding import RoundShift
@@ -19,6 +19,8 @@ def reference(value, shift, bits):
 
 class TestGolden:
     @given(value=st.integers(-(2**61), 2**61 - 1), shift=st.integers(0, 63))
+    @example(value=0, shift=63)
+    @example(value=2**61 - 1, shift=62)
     def test_rounds_half_up(self, value, shift):
         assert round_shift(value, shift) == floor(Fraction(value, 2**shift) + Fraction(1, 2))
 
