@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from amaranth.lib.wiring import Component
 
+from .chip import Chip
 from .cluster.cluster import Cluster
-from .config import ChipConfig, ClusterConfig
+from .config import ChipConfig, ClusterConfig, ConfigError
+from .planner.planner import Planner
 from .tile.tile import Tile
 from .vector.unit import VectorUnit
 
@@ -21,9 +23,29 @@ def _vector(cluster: ClusterConfig) -> Component:
     return VectorUnit(lanes=cluster.tile.lanes, rows=cluster.tile.row_entries)
 
 
-#: What builds each top from a chip's configuration; all are parts of the encoder's cluster.
+def _predictor_of(chip: ChipConfig) -> ClusterConfig:
+    if chip.predictor is None:
+        raise ConfigError(f"predictor is none; {chip.name!r} only encodes and has no such top")
+    return chip.predictor
+
+
+def _planner(chip: ChipConfig) -> Component:
+    predictor = _predictor_of(chip)
+    return Planner(
+        tiles=predictor.tiles,
+        elites=chip.planner.elites,
+        steps=chip.planner.steps,
+        row_bytes=predictor.tile.rows,
+    )
+
+
+#: What builds each top from a chip's configuration. A cluster, tile or vector unit is the
+#: encoder's.
 TOPS: dict[str, Callable[[ChipConfig], Component]] = {
+    "chip": lambda chip: Chip(config=chip),
     "cluster": lambda chip: Cluster(config=chip.encoder),
+    "planner": _planner,
+    "predictor": lambda chip: Cluster(config=_predictor_of(chip)),
     "tile": lambda chip: _tile(chip.encoder),
     "vector": lambda chip: _vector(chip.encoder),
 }

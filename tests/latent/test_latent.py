@@ -86,13 +86,13 @@ def test_wrong_words_are_corrected_or_told():
             await ctx.tick()
             ctx.set(dut.r_en, 0)
             await ctx.tick()
-            told.append((ctx.get(dut.corrected), ctx.get(dut.r_data) == 0x12345678))
+            right = ctx.get(dut.r_data) == 0x12345678
             await ctx.tick()
-            told[-1] += (ctx.get(dut.broken),)
+            told.append((ctx.get(dut.corrected), right, ctx.get(dut.broken)))
 
     simulate(dut, testbench)
-    assert told[:2] == [(1, True, 0), (1, True, 0)]
-    assert told[2][0] == 0
+    assert told[:2] == [(1, True, 0), (2, True, 0)]
+    assert told[2][0] == 2
     assert told[2][2] == 1
 
 

@@ -47,8 +47,8 @@ class LatentStore(wiring.Component):
         A write was for another slot, and not done; stays.
     broken : ``Out(1)``
         A word was read that is wrong and cannot be corrected; stays.
-    corrected : ``Out(1)``
-        Pulse: a word that was read is corrected.
+    corrected : ``Out(32)``
+        Words that were corrected when they were read.
     inject : ``In(2)``
         As of :class:`~jepa_r.memory.sram.Sram`, for tests.
 
@@ -77,7 +77,7 @@ class LatentStore(wiring.Component):
             "ready": Out(1),
             "outside": Out(1),
             "broken": Out(1),
-            "corrected": Out(1),
+            "corrected": Out(32),
             "inject": In(2),
         })
 
@@ -100,9 +100,9 @@ class LatentStore(wiring.Component):
             memory.r_en.eq(self.r_en),
             memory.r_addr.eq(self.r_addr),
             self.r_data.eq(memory.r_data),
-            self.corrected.eq(memory.corrected),
             memory.inject.eq(self.inject),
         ]
+        m.d.sync += self.corrected.eq(self.corrected + memory.corrected)
         with m.If(self.w_en & ~inside):
             m.d.sync += self.outside.eq(1)
         with m.If(memory.uncorrectable):
