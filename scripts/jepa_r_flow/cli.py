@@ -54,6 +54,10 @@ Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change one field, dotted; may be repeated."),
 ]
+Horizon = Annotated[int, typer.Option(min=1, max=16, help="Steps of a plan.")]
+Samples = Annotated[int, typer.Option(min=1, max=65535, help="Candidates of an iteration.")]
+Iterations = Annotated[int, typer.Option(min=1, max=255, help="Iterations of a plan.")]
+Elites = Annotated[int, typer.Option(min=1, max=64, help="Best candidates that are kept.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Directory to write.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on standard output, logs on standard error.")
@@ -209,36 +213,53 @@ def compile_command(
     epilog=_epilog(
         "jepa-r wcet --preset nano --model nano",
         "jepa-r wcet --preset jepa-r --model vitg-ac --cameras 6 --json",
+        "jepa-r wcet --preset jepa-r --model vitg-ac --samples 400 --iterations 10",
     ),
 )
 def wcet_command(
     preset: Preset = "nano",
     model: Model = "nano",
     cameras: Cameras = 1,
+    horizon: Horizon = 1,
+    samples: Samples = 800,
+    iterations: Iterations = 10,
+    elites: Elites = 10,
     overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
     as_json: AsJson = False,
 ) -> None:
     """Say how many cycles a model takes: exactly, since nothing in the schedule depends on data."""
 
     def work(stages: Stages) -> dict[str, Any]:
-        return wcet(preset=preset, model=model, overrides=overrides, cameras=cameras, stages=stages)
+        return wcet(
+            preset=preset,
+            model=model,
+            overrides=overrides,
+            cameras=cameras,
+            horizon=horizon,
+            samples=samples,
+            iterations=iterations,
+            elites=elites,
+            stages=stages,
+        )
 
     def show(result: dict[str, Any], console: Console) -> None:
-        table = Table("stage", "times", "cycles", "bound by")
-        for column in table.columns[1:3]:
-            column.justify = "right"
-        for name, group in _layers_together(result["stages"]).items():
-            bounds = ", ".join(dict.fromkeys(stage["bound"] for stage in group))
-            cycles = sum(stage["cycles"] for stage in group)
-            table.add_row(name, str(len(group)), f"{cycles:,}", bounds)
-        console.print(table)
+        _print_stages(console, "encoder", result)
+        if "rollout" not in result:
+            return
+        rollout, plan = result["rollout"], result["plan"]
+        _print_stages(
+            console,
+            f"predictor, {rollout['candidates']} candidates at once, {rollout['horizon']} step(s)",
+            rollout,
+        )
+        console.print("plan", style="bold")
         _print_table(
             console,
             {
-                "cycles": f"{result['cycles']:,}",
-                "time": f"{result['milliseconds']:.3f} ms",
-                "utilisation": f"{result['utilisation']:.1%}",
-                "memory": f"{result['memory_bytes']:,} bytes",
+                "rollouts": f"{plan['rollouts']:,} ({plan['samples']} samples, "
+                f"{plan['iterations']} iterations)",
+                "cycles": f"{plan['cycles']:,}",
+                "time": f"{plan['milliseconds']:,.3f} ms",
             },
         )
 
@@ -273,6 +294,28 @@ def _refuse(message: str, code: int, as_json: bool) -> NoReturn:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
     sys.stderr.write(f"jepa-r: {message}\n")
     raise typer.Exit(code)
+
+
+def _print_stages(console: Console, title: str, result: dict[str, Any]) -> None:
+    """Stages of a schedule, those of all layers in one line, and its sums."""
+    console.print(title, style="bold")
+    table = Table("stage", "times", "cycles", "bound by")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for name, group in _layers_together(result["stages"]).items():
+        bounds = ", ".join(dict.fromkeys(stage["bound"] for stage in group))
+        cycles = sum(stage["cycles"] for stage in group)
+        table.add_row(name, str(len(group)), f"{cycles:,}", bounds)
+    console.print(table)
+    _print_table(
+        console,
+        {
+            "cycles": f"{result['cycles']:,}",
+            "time": f"{result['milliseconds']:.3f} ms",
+            "utilisation": f"{result['utilisation']:.1%}",
+            "memory": f"{result['memory_bytes']:,} bytes",
+        },
+    )
 
 
 def _layers_together(stages: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

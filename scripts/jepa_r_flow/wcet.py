@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jepa_r.config import load
-from jepa_r_sim.compiler import compile_encoder
+from jepa_r.config import ChipConfig, ConfigError, load
+from jepa_r_sim.compiler import CompiledProgram, compile_encoder
+from jepa_r_sim.compiler.chip import compile_chip
+from jepa_r_sim.model.shapes import ModelConfig
 
 from .console import Stages
 from .models import load_shapes
@@ -13,7 +15,16 @@ __all__ = ["wcet"]
 
 
 def wcet(
-    *, preset: str, model: str, overrides: Sequence[str] = (), cameras: int = 1, stages: Stages
+    *,
+    preset: str,
+    model: str,
+    overrides: Sequence[str] = (),
+    cameras: int = 1,
+    horizon: int = 1,
+    samples: int = 800,
+    iterations: int = 10,
+    elites: int = 10,
+    stages: Stages,
 ) -> dict[str, Any]:
     """Schedule a model and read the length off.
 
@@ -22,8 +33,11 @@ def wcet(
     Returns
     -------
     dict
-        ``cycles``, ``milliseconds``, ``stages`` (``name``, ``cycles``, ``bound``),
-        ``utilisation``, ``macs``, ``memory_bytes``.
+        Of the encoder: ``cycles``, ``milliseconds``, ``stages`` (``name``, ``cycles``, ``bound``),
+        ``utilisation``, ``macs``, ``memory_bytes``. If chip and model can plan, also ``rollout``
+        (the same of as many predictions at once as there are tiles, ``candidates``, of ``horizon``
+        steps) and ``plan`` (``samples``, ``iterations``, ``elites``, ``rollouts``, ``cycles``,
+        ``milliseconds``).
 
     Raises
     ------
@@ -34,14 +48,47 @@ def wcet(
     """
     config = load(preset, overrides)
     shapes = load_shapes(model)
+    result = {"preset": config.name, "model": model, "cameras": cameras}
     with stages.stage("schedule"):
-        compiled = compile_encoder(config.encoder, shapes, cameras=cameras)
+        if config.predictor is None or shapes.predictor is None:
+            compiled = compile_encoder(config.encoder, shapes, cameras=cameras)
+            return result | _length(compiled, config)
+        return result | _loop(config, shapes, cameras, horizon, samples, iterations, elites)
+
+
+def _loop(
+    config: ChipConfig, shapes: ModelConfig, cameras: int, horizon: int, samples: int,
+    iterations: int, elites: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Lengths of everything that a chip does on its way to an action."""
+    assert config.predictor is not None
+    most = min(samples, config.planner.elites)
+    if elites > most:
+        raise ConfigError(
+            f"elites is {elites}; with {samples} samples on {config.name} it is at most {most}"
+        )
+    image = compile_chip(config, shapes, shapes, horizon=horizon)
+    several = cameras > 1
+    encoder = compile_encoder(config.encoder, shapes, cameras=cameras) if several else image.encoder
+    plan = image.plan_cycles(samples=samples, elites=elites, iterations=iterations)
+    tiles = config.predictor.tiles
+    return _length(encoder, config) | {
+        "rollout": {"candidates": tiles, "horizon": horizon} | _length(image.predictor, config),
+        "plan": {
+            "samples": samples,
+            "iterations": iterations,
+            "elites": elites,
+            "rollouts": iterations * -(-samples // tiles),
+            "cycles": plan,
+            "milliseconds": _milliseconds(plan, config),
+        },
+    }
+
+
+def _length(compiled: CompiledProgram, config: ChipConfig) -> dict[str, Any]:
     return {
-        "preset": config.name,
-        "model": model,
-        "cameras": cameras,
         "cycles": compiled.cycles,
-        "milliseconds": compiled.cycles / (config.clock_mhz * 1e3),
+        "milliseconds": _milliseconds(compiled.cycles, config),
         "stages": [
             {"name": stage.name, "cycles": stage.cycles, "bound": stage.bound}
             for stage in compiled.stages
@@ -50,3 +97,7 @@ def wcet(
         "macs": compiled.macs,
         "memory_bytes": compiled.memory_bytes,
     }
+
+
+def _milliseconds(cycles: int, config: ChipConfig) -> float:
+    return cycles / (config.clock_mhz * 1e3)

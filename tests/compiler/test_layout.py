@@ -231,12 +231,12 @@ def test_parts_of_a_chips_memory_follow_one_another():
     made = compile_chip(PRESETS["nano"], NANO, NANO, horizon=2, trace=True)
     places = made.addresses
     assert list(places.values()) == [places[name] for name in (
-        "ENCODER_PROGRAM", "PREDICTOR_PROGRAM", "FRAME", "GOAL_FRAME", "TRACE",
+        "ENCODER_PROGRAM", "PREDICTOR_PROGRAM", "FRAME", "GOAL_FRAME", "TRACE_BASE",
     )]  # fmt: skip
     in_order = [
         places["FRAME"], made.encoder.encoder.output_address, made.encoder.encoder.image.base,
         places["ENCODER_PROGRAM"], made.predictor.predictor.image.base,
-        places["PREDICTOR_PROGRAM"], places["GOAL_FRAME"], places["TRACE"],
+        places["PREDICTOR_PROGRAM"], places["GOAL_FRAME"], places["TRACE_BASE"],
     ]  # fmt: skip
     assert in_order == sorted(set(in_order))
     assert all(place % 4096 == 0 for place in places.values())

@@ -137,7 +137,9 @@ def test_bad_model_is_refused(command, tmp_path):
 
 
 def test_unknown_top_is_refused(tmp_path):
-    expected = "--top is 'bottom'; it must be one of cluster, tile, vector"
+    expected = (
+        "--top is 'bottom'; it must be one of chip, cluster, planner, predictor, tile, vector"
+    )
     assert message("generate", "--top", "bottom", "-o", tmp_path / "out") == expected
 
 
@@ -157,3 +159,25 @@ def test_missing_tool_has_its_own_exit_code(tmp_path, monkeypatch):
     code, found, stderr = call("run", "-o", tmp_path / "out")
     assert (code, found["exit_code"]) == (3, 3)
     assert "apt-get install g++" in stderr
+
+
+def test_wcet_says_how_long_a_plan_takes():
+    _, found, _ = call("wcet", "--samples", 6, "--iterations", 2, "--elites", 3, "--horizon", 2)
+    rollout, plan = found["rollout"], found["plan"]
+    assert (rollout["candidates"], rollout["horizon"], plan["rollouts"]) == (4, 2, 4)
+    assert rollout["cycles"] == sum(stage["cycles"] for stage in rollout["stages"])
+    assert 4 * rollout["cycles"] < plan["cycles"] < 4.1 * rollout["cycles"]
+    _, encodes, _ = call("wcet", "--preset", "ecp5")
+    assert not encodes.keys() & {"rollout", "plan"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--horizon", 4], "horizon is 4; planner.steps allows at most 3"),
+        (["--elites", 17], "elites is 17; with 800 samples on nano it is at most 16"),
+        (["--samples", 5], "elites is 10; with 5 samples on nano it is at most 5"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(arguments, sentence):
+    assert message("wcet", *arguments) == sentence

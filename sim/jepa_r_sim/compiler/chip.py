@@ -7,6 +7,7 @@ import numpy.typing as npt
 from attrs import define
 
 from jepa_r.config import ChipConfig, ConfigError
+from jepa_r.planner.planner import Planner
 
 from ..model.quantised import QuantisedEncoder, QuantisedPredictor
 from ..model.shapes import ModelConfig
@@ -61,8 +62,21 @@ class ChipImage:
             "PREDICTOR_PROGRAM": self.predictor.program_address,
             "FRAME": self.frame_address,
             "GOAL_FRAME": self.goal_address,
-            "TRACE": self.trace_address,
+            "TRACE_BASE": self.trace_address,
         }
+
+    @property
+    def rollout_cycles(self) -> int:
+        """From the planner's wish for a rollout to its end: the run, and a cycle to begin it."""
+        return self.predictor.cycles + 1
+
+    def plan_cycles(self, *, samples: int, elites: int, iterations: int) -> int:
+        """Length of a plan, from its start to its action; the horizon is the program's."""
+        return Planner.cycles_of(
+            samples=samples, elites=elites, iterations=iterations,
+            horizon=self.predictor.predictor.layout.horizon, tiles=self.predictor.config.tiles,
+            row_bytes=self.predictor.config.tile.rows, rollout=self.rollout_cycles,
+        )  # fmt: skip
 
     def frame(self, patches: npt.NDArray[np.int8]) -> bytes:
         """A picture, INT8 patches ``[tokens, features]``, as it lies in memory."""
