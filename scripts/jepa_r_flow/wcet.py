@@ -11,7 +11,7 @@ from jepa_r_sim.model.shapes import ModelConfig
 from .console import Stages
 from .models import load_shapes
 
-__all__ = ["wcet"]
+__all__ = ["check_plan", "wcet"]
 
 
 def wcet(
@@ -49,11 +49,33 @@ def wcet(
     config = load(preset, overrides)
     shapes = load_shapes(model)
     result = {"preset": config.name, "model": model, "cameras": cameras}
+    plans = config.predictor is not None and shapes.predictor is not None
+    if plans:
+        check_plan(config, horizon=horizon, samples=samples, elites=elites)
     with stages.stage("schedule"):
-        if config.predictor is None or shapes.predictor is None:
+        if not plans:
             compiled = compile_encoder(config.encoder, shapes, cameras=cameras)
             return result | _length(compiled, config)
         return result | _loop(config, shapes, cameras, horizon, samples, iterations, elites)
+
+
+def check_plan(config: ChipConfig, *, horizon: int, samples: int, elites: int) -> None:
+    """Refuse a plan that the chip's planner cannot make.
+
+    Raises
+    ------
+    ConfigError
+        If it has too many steps, or keeps more elites than there are or can be.
+    """
+    if horizon > config.planner.steps:
+        raise ConfigError(
+            f"horizon is {horizon}; planner.steps allows at most {config.planner.steps}"
+        )
+    most = min(samples, config.planner.elites)
+    if elites > most:
+        raise ConfigError(
+            f"elites is {elites}; with {samples} samples on {config.name} it is at most {most}"
+        )
 
 
 def _loop(
@@ -62,11 +84,6 @@ def _loop(
 ) -> dict[str, Any]:  # fmt: skip
     """Lengths of everything that a chip does on its way to an action."""
     assert config.predictor is not None
-    most = min(samples, config.planner.elites)
-    if elites > most:
-        raise ConfigError(
-            f"elites is {elites}; with {samples} samples on {config.name} it is at most {most}"
-        )
     image = compile_chip(config, shapes, shapes, horizon=horizon)
     several = cameras > 1
     encoder = compile_encoder(config.encoder, shapes, cameras=cameras) if several else image.encoder
