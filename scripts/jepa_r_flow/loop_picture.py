@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 
@@ -87,13 +88,13 @@ def draw_loop(
             "all need one for each iteration, and at least one"
         )
     foot = 0.35 + 0.22 * len(caption)
-    height = 8.0 + foot
+    height = 8.4 + foot
     figure = Figure(figsize=(14, height), dpi=110, facecolor="white")
     figure.suptitle(title, x=0.02, y=1 - 0.16 / height, va="top", ha="left", fontsize=13,
                     fontweight="bold")  # fmt: skip
     rows = figure.add_gridspec(
-        3, 1, left=0.045, right=0.985, top=1 - 0.85 / height, bottom=(foot + 0.45) / height,
-        hspace=0.42, height_ratios=[1.0, 1.15, 1.25],
+        3, 1, left=0.045, right=0.955, top=1 - 0.85 / height, bottom=(foot + 0.45) / height,
+        hspace=0.45, height_ratios=[0.9, 1.25, 1.15],
     )  # fmt: skip
 
     shown = _spread(len(frames), _MOST_FRAMES)
@@ -105,16 +106,22 @@ def draw_loop(
 
     wanted = np.clip((goal - poses[step])[:3], -limit, limit)
     chosen = _spread(len(elites), _MOST_ITERATIONS)
-    panels = rows[1].subgridspec(1, _MOST_ITERATIONS, wspace=0.12)
+    panels = rows[1].subgridspec(
+        1, len(chosen) + 1, wspace=0.1, width_ratios=[*len(chosen) * [1.0], 0.06]
+    )
     for place, index in enumerate(chosen):
         axis = figure.add_subplot(panels[place])
-        _elites(axis, elites[index], means[index], deviations[index], wanted, limit)
+        points = _elites(axis, elites[index], means[index], deviations[index], wanted, limit)
         axis.set_title(f"elites of iteration {index + 1}", fontsize=10, loc="left")
         if place:
             axis.set_yticklabels([])
         else:
             axis.set_ylabel(f"plan of step {step}: y (cm)", fontsize=9)
         axis.set_xlabel("x (cm)", fontsize=9)
+
+    bar = figure.colorbar(points, cax=figure.add_subplot(panels[len(chosen)]))
+    bar.set_label("z (cm)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
 
     last = rows[2].subgridspec(1, 3, wspace=0.2)
     _way(figure.add_subplot(last[0]), distances, others or {}, reached)
@@ -140,21 +147,23 @@ def _picture(axis: Axes, frame: npt.NDArray[np.uint8], title: str, colour: str) 
 
 def _elites(
     axis: Axes, elites: Float, mean: Float, deviation: Float, wanted: Float, limit: float
-) -> None:
-    """One iteration, seen from above, in centimetres."""
+) -> PathCollection:
+    """One iteration, seen from above, in centimetres; the colour of a point is its height."""
     reach = 100 * limit
     axis.add_patch(Rectangle((-reach, -reach), 2 * reach, 2 * reach, fill=False, color=_GREY))
     axis.plot(*(100 * wanted[:2]), marker="*", color=_GREEN, markersize=13, linestyle="none")
-    axis.scatter(
-        *(100 * elites[:, :2].T), s=22, c=elites[:, 2], cmap="coolwarm", vmin=-limit, vmax=limit,
+    x, y = 100 * elites[:, 0], 100 * elites[:, 1]
+    points = axis.scatter(
+        x, y, s=24, c=100 * elites[:, 2], cmap="coolwarm", vmin=-reach, vmax=reach,
         edgecolors="black", linewidths=0.4, zorder=3,
     )  # fmt: skip
-    axis.add_patch(
-        Ellipse(100 * mean[:2], *(200 * deviation[:2]), color=_BLUE, alpha=0.18, zorder=2)
-    )
+    (across, along), (width, height) = 100 * mean[:2], 200 * deviation[:2]
+    ellipse = Ellipse((across, along), width, height, color=_BLUE, alpha=0.18, zorder=2)
+    axis.add_patch(ellipse)
     axis.plot(*(100 * mean[:2]), marker="+", color=_BLUE, markersize=12, markeredgewidth=2)
     axis.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(-1.15 * reach, 1.15 * reach), aspect="equal")
     axis.tick_params(labelsize=8)
+    return points
 
 
 def _way(axis: Axes, distances: Float, others: Mapping[str, Float], reached: float | None) -> None:
@@ -179,7 +188,7 @@ def _closing(axis: Axes, means: Float, deviations: Float, wanted: Float) -> None
                           linewidth=0)  # fmt: skip
         axis.plot(iterations[-1], 100 * wanted[index], marker="*", color=colour, markersize=12,
                   linestyle="none")  # fmt: skip
-    axis.set(xlabel="iteration (stars: the way to the goal, clipped)")
+    axis.set(xlabel="iteration (stars: towards the goal, as far as a step goes)")
     axis.set_xticks(iterations)
     axis.legend(fontsize=9, frameon=False, ncols=3)
     _plain(axis)
