@@ -34,7 +34,7 @@ __all__ = [
     "episode",
 ]
 
-Float = npt.NDArray[np.float64]
+Float = npt.NDArray[np.floating]
 Int16 = npt.NDArray[np.int16]
 Frame = npt.NDArray[np.uint8]
 
