@@ -14,6 +14,7 @@ from .control.loop import Loop
 from .control.record import PlanRecord
 from .control.state_in import StateIn
 from .control.timers import Timers
+from .control.trace import TracePointer
 from .dma.arbiter import Arbiter
 from .dma.axi import AxiSignature
 from .latent.feeder import Feeder
@@ -126,6 +127,7 @@ class Chip(wiring.Component):
             row_bytes=predictor_rows,
         )
         m.submodules.record = record = PlanRecord()
+        m.submodules.trace = trace = TracePointer()
         m.submodules.state_in = state_in = StateIn()
         m.submodules.action_out = action_out = ActionOut()
 
@@ -175,7 +177,11 @@ class Chip(wiring.Component):
             encoder.arguments.as_value().eq(
                 Cat(loop.picture, (loop.slot * config.latent_words + C(0, 32))[:32])
             ),
-            predictor.arguments.as_value().eq(Cat(registers.trace_base, C(0, 32))),
+            trace.begin.eq(loop.start),
+            trace.base.eq(registers.trace_base),
+            trace.next.eq(loop.rolled),
+            trace.step.eq(predictor.header.trace),
+            predictor.arguments.as_value().eq(Cat(trace.address, C(0, 32))),
         ]
 
         # Latents: from the encoder to the store, and from there to all tiles of the predictor.
