@@ -56,7 +56,7 @@ class Kind(enum.Enum):
     CONSTANT = 0
     #: Something that hardware shows: ``sw = r; hw = w``. Member: ``In``.
     VALUE = 1
-    #: ``sw = rw``. Member, unless ``hw = na``: ``Out``.
+    #: ``sw = rw``, or ``w``: reads give zero. Member, unless ``hw = na``: ``Out``.
     SETTING = 2
     #: ``sw = w; singlepulse``. Member: ``Out``, one for the cycle after a one was written.
     PULSE = 3
@@ -290,7 +290,7 @@ def _kind(name, node):
             return Kind.VALUE
         if has("hw") == AccessType.na:
             return Kind.CONSTANT
-    if software == AccessType.rw and not node.is_hw_writable:
+    if software in {AccessType.rw, AccessType.w} and not node.is_hw_writable:
         return Kind.SETTING
     raise ValueError(f"{name} has sw = {software.name}, hw = {has('hw').name}: no kind of field")
 

@@ -25,7 +25,7 @@ def some_packet(rng, sequence):
     """A packet, and whether it is to be taken."""
     pose = [rng.choice([rng.randint(-32639, 32639), 32639, -32639, 0]) for _ in range(7)]
     packet = state_packet(sequence, pose, rng.getrandbits(32))
-    kind = rng.choice(["good", "good", "good", "spare", "bit", "length", "range"])
+    kind = rng.choice(["good", "good", "good", "spare", "bit", "length", "long", "range"])
     if kind == "spare":
         packet = words_with_sum([*packet[:4], packet[4] | rng.getrandbits(16) << 16, packet[5]])
     elif kind == "bit":
@@ -37,6 +37,9 @@ def some_packet(rng, sequence):
         packet = packet[: rng.choice([length, length + 1])]
         if len(packet) == 7:
             packet.append(packet[-1])
+    elif kind == "long":
+        # Right at both ends: only its length tells.
+        packet[6:6] = [rng.getrandbits(32) for _ in range(rng.choice([1, 2, 7, 8, 9]))]
     elif kind == "range":
         pose[rng.randrange(7)] = rng.choice([32640, 32767, -32640, -32768])
         packet = state_packet(sequence, pose, 0)

@@ -19,11 +19,21 @@ from jepa_r_sim.registers import RegisterModel
 
 #: Addresses that software has compiled in: no change of the description may move them.
 FIXED = {
-    "ID": 0x000, "CONTROL": 0x010, "INTERRUPT_STATUS": 0x018, "FAULT": 0x020, "LOCK": 0x024,
-    "TIME_HIGH": 0x04C, "ENCODER_PROGRAM": 0x050, "MAX_AGE": 0x070, "SAMPLES": 0x080,
-    "NEXT_PLAN": 0x0A4, "CLIP_GRIPPER": 0x0CC, "ENCODER_WINDOW[1].LIMIT": 0x10C,
-    "PREDICTOR_WINDOW[3].LIMIT": 0x13C, "POSE[6]": 0x160, "ACTION[0]": 0x188,
-    "ENCODER_CYCLES": 0x1B0,
+    "ID": 0x000, "VERSION": 0x004, "CONFIG_HASH_LOW": 0x008, "CONFIG_HASH_HIGH": 0x00C,
+    "CONTROL": 0x010, "STATUS": 0x014, "INTERRUPT_STATUS": 0x018, "INTERRUPT_ENABLE": 0x01C,
+    "FAULT": 0x020, "LOCK": 0x024, "CORRECTED": 0x028, "SLIPPED": 0x02C, "STATES_RECEIVED": 0x030,
+    "STATES_DROPPED": 0x034, "STATE_GAPS": 0x038, "ACTION_OVERRUNS": 0x03C,
+    "DEADLINES_MISSED": 0x040, "COMMANDS_REFUSED": 0x044, "TIME_LOW": 0x048, "TIME_HIGH": 0x04C,
+    "ENCODER_PROGRAM": 0x050, "PREDICTOR_PROGRAM": 0x054, "FRAME": 0x058, "GOAL_FRAME": 0x05C,
+    "TRACE_BASE": 0x060, "CONTROL_PERIOD": 0x064, "PLAN_PERIOD": 0x068, "PLAN_DEADLINE": 0x06C,
+    "MAX_AGE": 0x070, "SAMPLES": 0x080, "ELITES": 0x084, "ITERATIONS": 0x088, "HORIZON": 0x08C,
+    "WARM": 0x090, "SEED": 0x094, "MOMENTUM_MEAN": 0x098, "MOMENTUM_DEVIATION": 0x09C,
+    "THRESHOLD": 0x0A0, "NEXT_PLAN": 0x0A4, "DEVIATION_XYZ[0]": 0x0B0, "DEVIATION_GRIPPER": 0x0BC,
+    "CLIP_XYZ[0]": 0x0C0, "CLIP_GRIPPER": 0x0CC, "ENCODER_WINDOW[1].BASE": 0x108,
+    "ENCODER_WINDOW[1].LIMIT": 0x10C, "PREDICTOR_WINDOW[3].BASE": 0x138,
+    "PREDICTOR_WINDOW[3].LIMIT": 0x13C, "STATE_SEQUENCE": 0x140, "STATE_TIME": 0x144,
+    "POSE[0]": 0x148, "PLAN": 0x180, "PLAN_AGE": 0x184, "ACTION[0]": 0x188, "PLAN_CYCLES": 0x1A4,
+    "BEST_COST_LOW": 0x1A8, "BEST_COST_HIGH": 0x1AC, "ENCODER_CYCLES": 0x1B0,
 }  # fmt: skip
 
 #: What the planner does if nobody sets anything.
@@ -173,7 +183,8 @@ def test_words_are_made_of_values_that_fit(model):
     assert model.decode("FAULT", 0x10F0003) == {
         "encoder": 3, "predictor": 0, "planner": 15, "period": 1,
     }  # fmt: skip
-    assert model.decode("POSE[0]", model.encode("POSE[0]", value=-5)) == {"value": -5}
+    assert model.encode("POSE[0]", value=-5) == 0xFFFB
+    assert model.decode("POSE[0]", 0xFFFB) == {"value": -5}
     with pytest.raises(ValueError, match=r"^ELITES\.value is 256; it must be from 0 to 255$"):
         model.encode("ELITES", value=256)
     with pytest.raises(KeyError, match="there is no register ELITE"):
