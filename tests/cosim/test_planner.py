@@ -159,6 +159,20 @@ def test_published_momenta_and_clips_over_many_iterations(tmp_path):
     )
 
 
+def test_a_gripper_move_of_the_threshold_is_one(tmp_path):
+    tiles, row_bytes = SIZES[0]
+    settings = Settings(samples=5, elites=2, iterations=1, threshold=0)
+    run = as_run(random.Random(4), settings, distance=WIDE)
+    plan = expected(settings, run, row_bytes=row_bytes, previous=None)
+    size = abs(int(plan.action[-1]))
+    assert size
+    cases = [attrs.evolve(settings, threshold=size + more) for more in (0, 1)]
+    runs = [run | {"settings": attrs.asdict(case)} for case in cases]
+    at, above = play(tmp_path, tiles=tiles, row_bytes=row_bytes, runs=runs)
+    assert at["action"] == plan.action.tolist()
+    assert above["action"] == [*plan.action[:-1].tolist(), 0]
+
+
 WRONG = {
     "SAMPLES": [{"samples": 0}],
     "ELITES": [{"elites": 0}, {"elites": ELITES + 1}, {"elites": 255}, {"samples": 3}],
