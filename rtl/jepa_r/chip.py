@@ -186,6 +186,7 @@ class Chip(wiring.Component):
 
         # Latents: from the encoder to the store, and from there to all tiles of the predictor.
         header = predictor.header
+        all_tiles = C((1 << config.predictor.tiles) - 1, 16)
         m.d.comb += [
             store.slot.eq(loop.slot),
             store.w_en.eq(encoder.latent_en),
@@ -203,7 +204,7 @@ class Chip(wiring.Component):
             loop.feed_failed.eq(feeder.failed),
             # Latents come before a plan begins, and candidates while it is made.
             predictor.feed_en.eq(feeder.feed_en | planner.feed_en),
-            predictor.feed_tiles.eq(Mux(feeder.feed_en, ~C(0, 16), planner.feed_tiles)),
+            predictor.feed_tiles.eq(Mux(feeder.feed_en, all_tiles, planner.feed_tiles)),
             predictor.feed_addr.eq(Mux(feeder.feed_en, feeder.feed_addr, planner.feed_addr)),
             predictor.feed_data.eq(Mux(feeder.feed_en, feeder.feed_data, planner.feed_data)),
         ]
