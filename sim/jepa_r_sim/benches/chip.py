@@ -38,13 +38,6 @@ from jepa_r_sim.registers import RegisterModel, Software
 PERIOD = 10
 
 
-def quiet(driver):
-    """Let a driver of cocotbext-axi say nothing below a warning."""
-    for log in {driver.log, *(part.log for part in vars(driver).values() if hasattr(part, "log"))}:
-        log.setLevel("WARNING")
-    return driver
-
-
 class Host:
     """What software on the host can do, and the world around the chip."""
 
@@ -53,8 +46,6 @@ class Host:
         self.lite = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "lite_"), dut.clk, dut.rst)
         self.states = AxiStreamSource(AxiStreamBus.from_prefix(dut, "state_"), dut.clk, dut.rst)
         self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "action_"), dut.clk, dut.rst)
-        for driver in (self.lite, self.lite.write_if, self.lite.read_if, self.states, self.sink):
-            quiet(driver)
         self.software = Software(model, self._read, self._write)
         self.sequence = 0
         self.actions, self.elites, self.reads, self.waits = [], [], [], []
