@@ -8,8 +8,9 @@ Encoder and predictor learn together from short random motions, whose poses are 
 trained to be as far from another (mean absolute difference, what the planner minimises) as a
 function of the distance of the poses says, so that far goals still have a slope; a prediction to be
 where the next frame's latent is, over one to three steps, and to have the same distances to other
-frames for actions that were not taken. Latents are rounded to sixteenths on the way, as the chip
-rounds them.
+frames for actions that were not taken. A linear readout of the pose, which is thrown away later,
+keeps the encoder's eye on small movements. Latents are rounded to sixteenths on the way, as the
+chip rounds them.
 """
 
 import argparse
