@@ -22,6 +22,7 @@ from jepa_r_sim.model.weights import WeightsError
 from .compile import compile_model
 from .console import Stages, stages_on_stderr
 from .generate import generate
+from .loop import StateError
 from .output import OutputError
 from .run import run
 from .wcet import wcet
@@ -37,6 +38,7 @@ _CODES: dict[type[Exception], int] = {
     ConfigError: BAD_INPUT,
     ImageError: BAD_INPUT,
     OutputError: BAD_INPUT,
+    StateError: BAD_INPUT,
     WeightsError: BAD_INPUT,
     MissingToolError: TOOL_MISSING,
 }
@@ -46,7 +48,10 @@ Preset = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(help=f"One of {', '.join(MODELS)} with random weights, or FILE.safetensors."),
+    typer.Option(
+        help=f"One of {', '.join(MODELS)} (nano is trained, others have random weights), or "
+        "FILE.safetensors."
+    ),
 ]
 Cameras = Annotated[int, typer.Option(min=1, max=16, help="Images encoded together.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of random weights.")]
@@ -84,21 +89,52 @@ def _epilog(*examples: str) -> str:
 
 @app.command(
     "run",
-    epilog=_epilog("jepa-r run", "jepa-r run --image photograph.jpg --seed 2 -o out --json"),
+    epilog=_epilog(
+        "jepa-r run",
+        "jepa-r run --steps 12 --samples 32 --seed 2 -o out --json",
+        "jepa-r run --image now.png --goal wanted.png --state pose.json",
+        "jepa-r run --encode --image photograph.jpg",
+    ),
 )
 def run_command(
     output: Output = Path("out"),
     preset: Preset = "nano",
     model: Model = "nano",
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Photograph; one is shipped.")
+        Path | None,
+        typer.Option(metavar="FILE", help="What is seen; alone, it is only encoded."),
     ] = None,
-    seed: Seed = 1,
+    goal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Picture of what is wanted.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Pose: JSON list of x, y, z (m), three angles, gripper (0..1)."
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of scene, samples and random weights.")
+    ] = 1,
+    samples: Samples = 16,
+    iterations: Iterations = 4,
+    elites: Elites = 4,
+    horizon: Horizon = 1,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of the scene.")] = 8,
+    rtl_steps: Annotated[
+        int, typer.Option(min=1, max=1000, help="The first of them are planned on the RTL, too.")
+    ] = 3,
+    encode: Annotated[
+        bool, typer.Option("--encode", help="Only encode a photograph; one is shipped.")
+    ] = False,
     waves: Annotated[bool, typer.Option(help="Write a waveform (VCD).")] = False,
     overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
     as_json: AsJson = False,
 ) -> None:
-    """Encode a photograph on the generated hardware and compare with the golden model."""
+    """Plan on the generated hardware and compare everything with the golden model.
+
+    Without pictures, a gripper in a simulated scene is moved towards a goal step by step.
+    """
 
     def work(stages: Stages) -> dict[str, Any]:
         return run(
@@ -106,25 +142,36 @@ def run_command(
             model=model,
             overrides=overrides,
             image=image,
+            goal=goal,
+            state=state,
             seed=seed,
+            samples=samples,
+            iterations=iterations,
+            elites=elites,
+            horizon=horizon,
+            steps=steps,
+            rtl_steps=rtl_steps,
+            encode_only=encode,
             waves=waves,
             output=output,
             stages=stages,
         )
 
     def show(result: dict[str, Any], console: Console) -> None:
-        equal = result["elements"] - result["mismatches"]
         agree = result["cycles_measured"] == result["cycles_predicted"]
+        equal = result["elements"] - result["mismatches"]
+        if "action" in result:
+            _print_plan(console, result)
         _print_table(
             console,
             {
-                "latent": f"{equal:,} of {result['elements']:,} elements equal",
-                "fault": result["fault"].lower(),
+                "equal to the golden model": f"{equal:,} of {result['elements']:,} numbers",
+                "fault": str(result["fault"]).lower(),
                 "cycles": f"{result['cycles_measured']:,} measured, "
                 f"{result['cycles_predicted']:,} predicted: {'equal' if agree else 'NOT EQUAL'}",
                 "time": f"{result['milliseconds']:.3f} ms",
                 "utilisation": f"{result['utilisation']:.1%}",
-                "integer against float": f"L1 {result['latent_l1_vs_float']:.4f}, "
+                "latent, integer against float": f"L1 {result['latent_l1_vs_float']:.4f}, "
                 f"cosine {result['cosine_vs_float']:.5f}",
                 "picture": str(Path(result["directory"]) / "picture.png"),
             },
@@ -294,6 +341,22 @@ def _refuse(message: str, code: int, as_json: bool) -> NoReturn:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
     sys.stderr.write(f"jepa-r: {message}\n")
     raise typer.Exit(code)
+
+
+def _print_plan(console: Console, result: dict[str, Any]) -> None:
+    """Action of the first plan, how it came about, and where the others lead."""
+    x, y, z, *_angles, gripper = result["action"]
+    console.print(
+        f"action  x {100 * x:+.2f} cm, y {100 * y:+.2f} cm, z {100 * z:+.2f} cm, "
+        f"gripper {gripper:+.2f}"
+    )
+    table = Table("iteration", "best cost", "mean of the elites")
+    for number, cost in enumerate(result["costs"], 1):
+        table.add_row(str(number), f"{cost['best']:.4f}", f"{cost['mean']:.4f}")
+    console.print(table)
+    if "distances" in result:
+        way = ", ".join(f"{100 * d:.1f}" for d in result["distances"])
+        console.print(f"distance to the goal (cm)  {way}")
 
 
 def _print_stages(console: Console, title: str, result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from jepa_r.config import load
 from jepa_r_sim.compiler import compile_encoder
 
 from .console import Stages
-from .models import load_model, quantised
+from .models import load_encoder, quantised
 from .output import replaced, write_result
 
 __all__ = ["compile_model"]
@@ -42,7 +42,7 @@ def compile_model(
         If there is no such model, or its file is not one.
     """
     config = load(preset, overrides)
-    weights = load_model(model, seed=seed)
+    weights = load_encoder(model, seed=seed)
     with replaced(output) as directory:
         encoder = quantised(weights, stages)
         with stages.stage("compile"):

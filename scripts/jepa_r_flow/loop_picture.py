@@ -25,8 +25,8 @@ def draw_loop(
     frames: npt.NDArray[np.uint8],
     goal_frame: npt.NDArray[np.uint8],
     poses: Float,
-    goal: Float,
-    distances: Float,
+    goal: Float | None,
+    distances: Float | None,
     elites: Float,
     means: Float,
     deviations: Float,
@@ -49,9 +49,9 @@ def draw_loop(
     goal_frame
         uint8 ``[3, side, side]``.
     poses, goal
-        ``[steps + 1, 7]`` and ``[7]``; x, y, z in metres first.
+        ``[steps + 1, 7]`` and ``[7]``; x, y, z in metres first. The goal's is not always known.
     distances
-        To the goal in metres, ``[steps + 1]``.
+        To the goal in metres, ``[steps + 1]``; if it is known.
     elites
         First actions of the plan's elites, ``[iterations, elites, 4]``, x, y, z in metres and
         gripper.
@@ -76,9 +76,10 @@ def draw_loop(
         If there is not a pose and a distance for each frame, the plan has no iteration, or its
         arrays have not one row for each.
     """
-    if not len(frames) == len(poses) == len(distances):
+    known = 0 if distances is None else len(distances)
+    if len(frames) != len(poses) or (distances is not None and len(frames) != known):
         raise ValueError(
-            f"{len(frames)} frames, {len(poses)} poses and {len(distances)} distances: "
+            f"{len(frames)} frames, {len(poses)} poses and {known} distances: "
             "each frame needs one of both"
         )
     lengths = {len(a) for a in (elites, means, deviations, costs)}
@@ -101,16 +102,17 @@ def draw_loop(
     film = rows[0].subgridspec(1, _MOST_FRAMES + 1, wspace=0.06)
     for place, index in enumerate(shown):
         axis = figure.add_subplot(film[place])
-        _picture(axis, frames[index], f"step {index}: {100 * distances[index]:.1f} cm", "black")
+        far = "" if distances is None else f": {100 * distances[index]:.1f} cm"
+        _picture(axis, frames[index], f"step {index}{far}", "black")
     _picture(figure.add_subplot(film[_MOST_FRAMES]), goal_frame, "goal", _GREEN)
 
-    wanted = np.clip((goal - poses[step])[:3], -limit, limit)
+    wanted = None if goal is None else np.clip((goal - poses[step])[:3], -limit, limit)
     chosen = _spread(len(elites), _MOST_ITERATIONS)
-    panels = rows[1].subgridspec(
+    across = rows[1].subgridspec(
         1, len(chosen) + 1, wspace=0.1, width_ratios=[*len(chosen) * [1.0], 0.06]
     )
     for place, index in enumerate(chosen):
-        axis = figure.add_subplot(panels[place])
+        axis = figure.add_subplot(across[place])
         points = _elites(axis, elites[index], means[index], deviations[index], wanted, limit)
         axis.set_title(f"elites of iteration {index + 1}", fontsize=10, loc="left")
         if place:
@@ -119,14 +121,16 @@ def draw_loop(
             axis.set_ylabel(f"plan of step {step}: y (cm)", fontsize=9)
         axis.set_xlabel("x (cm)", fontsize=9)
 
-    bar = figure.colorbar(points, cax=figure.add_subplot(panels[len(chosen)]))
+    bar = figure.colorbar(points, cax=figure.add_subplot(across[len(chosen)]))
     bar.set_label("z (cm)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
 
-    last = rows[2].subgridspec(1, 3, wspace=0.2)
-    _way(figure.add_subplot(last[0]), distances, others or {}, reached)
-    _closing(figure.add_subplot(last[1]), means, deviations, wanted)
-    _cost(figure.add_subplot(last[2]), costs)
+    panels = 2 if distances is None else 3
+    last = rows[2].subgridspec(1, panels, wspace=0.2)
+    if distances is not None:
+        _way(figure.add_subplot(last[0]), distances, others or {}, reached)
+    _closing(figure.add_subplot(last[panels - 2]), means, deviations, wanted)
+    _cost(figure.add_subplot(last[panels - 1]), costs)
     figure.text(0.02, foot / height, "\n".join(caption), va="top", fontsize=10, linespacing=1.4)
     figure.savefig(path, format="png")
 
@@ -146,12 +150,13 @@ def _picture(axis: Axes, frame: npt.NDArray[np.uint8], title: str, colour: str) 
 
 
 def _elites(
-    axis: Axes, elites: Float, mean: Float, deviation: Float, wanted: Float, limit: float
+    axis: Axes, elites: Float, mean: Float, deviation: Float, wanted: Float | None, limit: float
 ) -> PathCollection:
     """One iteration, seen from above, in centimetres; the colour of a point is its height."""
     reach = 100 * limit
     axis.add_patch(Rectangle((-reach, -reach), 2 * reach, 2 * reach, fill=False, color=_GREY))
-    axis.plot(*(100 * wanted[:2]), marker="*", color=_GREEN, markersize=13, linestyle="none")
+    if wanted is not None:
+        axis.plot(*(100 * wanted[:2]), marker="*", color=_GREEN, markersize=13, linestyle="none")
     x, y = 100 * elites[:, 0], 100 * elites[:, 1]
     points = axis.scatter(
         x, y, s=24, c=100 * elites[:, 2], cmap="coolwarm", vmin=-reach, vmax=reach,
@@ -178,7 +183,7 @@ def _way(axis: Axes, distances: Float, others: Mapping[str, Float], reached: flo
     _plain(axis)
 
 
-def _closing(axis: Axes, means: Float, deviations: Float, wanted: Float) -> None:
+def _closing(axis: Axes, means: Float, deviations: Float, wanted: Float | None) -> None:
     axis.set_title("mean and deviation of the plan (cm)", fontsize=11, loc="left")
     iterations = np.arange(1, len(means) + 1)
     for index, (name, colour) in enumerate(zip("xyz", (_RED, _BLUE, "#b8860b"), strict=True)):
@@ -186,9 +191,11 @@ def _closing(axis: Axes, means: Float, deviations: Float, wanted: Float) -> None
         axis.plot(iterations, mean, color=colour, marker="o", markersize=3, label=name)
         axis.fill_between(iterations, mean - deviation, mean + deviation, color=colour, alpha=0.15,
                           linewidth=0)  # fmt: skip
-        axis.plot(iterations[-1], 100 * wanted[index], marker="*", color=colour, markersize=12,
-                  linestyle="none")  # fmt: skip
-    axis.set(xlabel="iteration (stars: towards the goal, as far as a step goes)")
+        if wanted is not None:
+            axis.plot(iterations[-1], 100 * wanted[index], marker="*", color=colour,
+                      markersize=12, linestyle="none")  # fmt: skip
+    stars = "" if wanted is None else " (stars: towards the goal, as far as a step goes)"
+    axis.set(xlabel=f"iteration{stars}")
     axis.set_xticks(iterations)
     axis.legend(fontsize=9, frameon=False, ncols=3)
     _plain(axis)

@@ -5,11 +5,22 @@ from pathlib import Path
 from jepa_r_sim.model.quantised import QuantisedEncoder
 from jepa_r_sim.model.quantiser import quantise
 from jepa_r_sim.model.shapes import MODELS, ModelConfig
-from jepa_r_sim.model.weights import EncoderWeights, WeightsError, load_weights, random_weights
+from jepa_r_sim.model.trained import load_trained
+from jepa_r_sim.model.weights import (
+    EncoderWeights,
+    ModelFile,
+    WeightsError,
+    load_model_file,
+    random_predictor_weights,
+    random_weights,
+)
 
 from .console import Stages
 
-__all__ = ["load_model", "load_shapes", "quantised"]
+__all__ = ["TRAINED", "load_encoder", "load_model", "load_shapes", "quantised"]
+
+#: The model whose weights are shipped.
+TRAINED = "nano"
 
 
 def load_shapes(name: str) -> ModelConfig:
@@ -20,24 +31,48 @@ def load_shapes(name: str) -> ModelConfig:
     WeightsError
         If there is no such model, or the file is not one.
     """
-    return MODELS[name] if name in MODELS else load_model(name).config
+    if name in MODELS:
+        return MODELS[name]
+    found = load_model(name)
+    weights = found.encoder or found.predictor
+    assert weights is not None
+    return weights.config
 
 
-def load_model(name: str, *, seed: int = 1) -> EncoderWeights:
-    """Weights of a model: random ones for a name, the file's for a file.
+def load_model(name: str, *, seed: int = 1) -> ModelFile:
+    """Weights of a model: the trained ones, for other names random ones, or a file's.
 
     Raises
     ------
     WeightsError
         If there is no such model, or the file is not one.
     """
+    if name == TRAINED:
+        return ModelFile(*load_trained())
     if name in MODELS:
-        return random_weights(MODELS[name], seed)
+        config = MODELS[name]
+        return ModelFile(random_weights(config, seed), random_predictor_weights(config, seed))
     if not name.endswith(".safetensors"):
         raise WeightsError(
             f"there is no model {name!r}; there are {', '.join(MODELS)}, or a file FILE.safetensors"
         )
-    return load_weights(Path(name))
+    return load_model_file(Path(name))
+
+
+def load_encoder(name: str, *, seed: int = 1) -> EncoderWeights:
+    """Weights of a model's encoder, as of :func:`load_model`.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model, the file is not one, or it has no encoder.
+    """
+    if name in MODELS and name != TRAINED:
+        return random_weights(MODELS[name], seed)
+    found = load_model(name, seed=seed).encoder
+    if found is None:
+        raise WeightsError(f"{name} holds a predictor alone")
+    return found
 
 
 def quantised(weights: EncoderWeights, stages: Stages) -> QuantisedEncoder:

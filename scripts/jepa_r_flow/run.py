@@ -1,4 +1,8 @@
-"""``jepa-r run``: a photograph through the generated hardware, and whether it is right."""
+"""``jepa-r run``: the generated hardware at work, and whether it is right.
+
+With a predictor it plans: frame, goal and joint state to an action. A chip or a model that only
+encodes makes a latent of a photograph.
+"""
 
 import shutil
 import tempfile
@@ -13,20 +17,102 @@ from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
 from jepa_r_sim.compiler import compile_encoder
 from jepa_r_sim.cosim import build_files, require_tools
+from jepa_r_sim.golden.planner import Settings
 from jepa_r_sim.model import encoder, integer
 from jepa_r_sim.model.preprocess import centre_crop, open_photograph, patches_of
 from jepa_r_sim.model.quality import compare
 from jepa_r_sim.system import run_encoder
 
 from .console import Stages
-from .models import load_model, quantised
+from .loop import read_task, run_loop
+from .models import TRAINED, load_encoder, load_model, quantised
 from .output import replaced, write_result
 from .picture import draw
+from .wcet import check_plan
 
-__all__ = ["run"]
+__all__ = ["encode", "plan", "run"]
 
 
-def run(
+def run(*, encode_only: bool = False, image: Path | None = None, **options: Any) -> dict[str, Any]:
+    """Plan with what can plan, and encode with what cannot; see :func:`plan` and :func:`encode`.
+
+    A photograph without a goal is only encoded.
+    """
+    config = load(options["preset"], options.get("overrides", ()))
+    alone = image is not None and options.get("goal") is None
+    if encode_only or alone or config.predictor is None or not _predicts(options["model"]):
+        known = ("preset", "model", "overrides", "seed", "waves", "output", "stages")
+        return encode(image=image, **{k: v for k, v in options.items() if k in known})
+    return plan(image=image, **options)
+
+
+def _predicts(model: str) -> bool:
+    return not model.endswith(".safetensors") or load_model(model).predictor is not None
+
+
+def plan(
+    *,
+    preset: str,
+    model: str,
+    overrides: Sequence[str] = (),
+    image: Path | None = None,
+    goal: Path | None = None,
+    state: Path | None = None,
+    seed: int = 1,
+    samples: int = 16,
+    iterations: int = 4,
+    elites: int = 4,
+    horizon: int = 1,
+    steps: int = 8,
+    rtl_steps: int = 3,
+    waves: bool = False,
+    output: Path,
+    stages: Stages,
+) -> dict[str, Any]:
+    """Plan on the RTL of the whole chip and compare everything with the golden model.
+
+    Leaves ``verilog/``, programs and weights, ``plans.npz``, ``picture.png``, and what the
+    simulation wrote in ``simulation/``.
+
+    Returns
+    -------
+    dict
+        As of :func:`encode`, and what :func:`jepa_r_flow.loop.run_loop` adds.
+
+    Raises
+    ------
+    ConfigError, ImageError, OutputError, StateError, WeightsError
+        If an input is not allowed; nothing has been written then.
+    MissingToolError
+        If the system lacks a tool that the simulator is built with.
+    SimulationError
+        If the simulation itself failed; its log stays where the message says.
+    """
+    config = load(preset, overrides)
+    check_plan(config, horizon=horizon, samples=samples, elites=elites)
+    settings = Settings.of(
+        samples=samples, iterations=iterations, elites=elites, horizon=horizon, seed=seed
+    )
+    weights = load_model(model, seed=seed)
+    task = read_task(weights, image=image, goal=goal, state=state, seed=seed)
+    require_tools()
+    with replaced(output) as directory:
+        result = {
+            "preset": config.name,
+            "model": model,
+            **run_loop(
+                config=config, model=weights, trained=model == TRAINED, task=task,
+                settings=settings, steps=max(steps, rtl_steps), rtl_steps=rtl_steps, waves=waves,
+                directory=directory, stages=stages,
+            ),
+            "config_hash": config.hash,
+            "directory": str(output),
+        }  # fmt: skip
+        write_result(directory, "run", result)
+    return result
+
+
+def encode(
     *,
     preset: str,
     model: str,
@@ -60,7 +146,7 @@ def run(
     """
     config = load(preset, overrides)
     pixels_of = open_photograph(image)
-    weights = load_model(model, seed=seed)
+    weights = load_encoder(model, seed=seed)
     require_tools()
     with replaced(output) as directory:
         pixels = centre_crop(pixels_of, weights.config.image)
@@ -70,7 +156,9 @@ def run(
             golden = integer.encode(numbers, patches).latent
             reference = encoder.encode(weights, patches).latent
         with stages.stage("compile"):
-            compiled = compile_encoder(config.encoder, numbers)
+            compiled = compile_encoder(
+                config.encoder, numbers, latent_store=config.predictor is not None
+            )
             (directory / "program.bin").write_bytes(compiled.program_image)
             (directory / "weights.bin").write_bytes(compiled.weight_image)
         with stages.stage("generate Verilog"):

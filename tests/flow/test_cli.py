@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from jepa_r_flow import generate as generate_module
@@ -10,6 +11,8 @@ from jepa_r_flow import run as run_module
 from jepa_r_flow.cli import app
 from jepa_r_flow.output import RESULT
 from jepa_r_sim.cosim import MissingToolError, SimulationError
+from jepa_r_sim.model.units import from_units
+from jepa_r_sim.scene import Scene, draw_task
 
 COMMANDS = {
     "run": ["run", "-o"],
@@ -181,3 +184,84 @@ def test_wcet_says_how_long_a_plan_takes():
 )
 def test_plans_that_cannot_be_are_refused(arguments, sentence):
     assert message("wcet", *arguments) == sentence
+
+
+# Plans on the RTL.
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two frames of the scene as files, and the pose of the first."""
+    start, goal = draw_task(4)
+    paths = {}
+    for name, pose in (("image", start), ("goal", goal)):
+        paths[name] = tmp_path / f"{name}.png"
+        Image.fromarray(Scene(seed=4).render(pose).transpose(1, 2, 0)).save(paths[name])
+    paths["state"] = tmp_path / "state.json"
+    paths["state"].write_text(json.dumps([float(x) for x in from_units(start)]))
+    return paths
+
+
+SMALL = ("--samples", 4, "--iterations", 2, "--elites", 2)
+
+
+def test_run_plans_in_the_scene(tmp_path):
+    output = tmp_path / "out"
+    code, found, _ = call("run", *SMALL, "--steps", 3, "--rtl-steps", 1, "-o", output)
+    assert (code, found["match"], found["mismatches"], found["fault"]) == (0, True, 0, "NONE")
+    assert found["cycles_measured"] == found["cycles_predicted"]
+    assert (len(found["costs"]), len(found["distances"]), len(found["actions"])) == (2, 4, 3)
+    assert found["action"] == found["actions"][0]
+    assert found["distances"][-1] < found["distances"][0]
+    assert 0.5 < found["utilisation"] < 1
+    assert json.loads((output / RESULT).read_text()) == {"command": "run", **found}
+    for name in ("picture.png", "plans.npz", "verilog/chip.v", "predictor_program.bin"):
+        assert (output / name).stat().st_size > 0
+
+
+def test_run_plans_for_given_pictures(tmp_path, pictures):
+    given = [part for name, path in pictures.items() for part in (f"--{name}", path)]
+    code, found, _ = call("run", *SMALL, *given, "-o", tmp_path / "out")
+    assert (code, found["match"], found["steps"]) == (0, True, 1)
+    assert found["cycles_measured"] == found["cycles_predicted"]
+    assert "distances" not in found
+    # The same pictures, pose and seed give the same action.
+    scene = call("run", *SMALL, "--seed", 1, *given, "-o", tmp_path / "again")[1]
+    assert scene["action"] == found["action"]
+
+
+def test_run_without_a_goal_encodes(tmp_path, pictures):
+    code, found, _ = call("run", "--image", pictures["image"], "-o", tmp_path / "out")
+    assert (code, found["match"], found["elements"]) == (0, True, 768)
+    assert "action" not in found
+    assert found["latent_l1_vs_float"] < 0.06
+
+
+def test_pictures_come_in_pairs(tmp_path, pictures):
+    assert message("run", "--goal", pictures["goal"], "-o", tmp_path / "out") == (
+        "--image and --goal go together: what is seen, and what is wanted"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "state {path} cannot be read: No such file or directory"),
+        ("[1, 2", "state {path} is not JSON: Expecting ',' delimiter: line 1 column 6 (char 5)"),
+        ("[0, 0, 0, 0, 0, 0]", "state {path} is not a list of seven numbers"),
+        ('[0, 0, 0, 0, 0, 0, "a"]', "state {path} is not a list of seven numbers"),
+        ('{"x": 0}', "state {path} is not a list of seven numbers"),
+        ("[0, 0, 0, 0, 0, 0, true]", "state {path} is not a list of seven numbers"),
+        ("[2, 0, 0, 0, 0, 0, 0]", "state {path}: x is 2; it must be from -1.99213 to 1.99213"),
+        ("[0, 0, 0, 0, 4, 0, 0]", "state {path}: angle 2 is 4; it must be from -3.98425 to"),
+        ("[0, 0, 0, 0, 0, 0, 1.5]", "state {path}: gripper is 1.5; it must be from 0 to 1"),
+        ("[0, NaN, 0, 0, 0, 0, 1]", "state {path}: y is nan; it must be from"),
+    ],
+)
+def test_states_that_are_none_are_refused(tmp_path, text, sentence):
+    path = tmp_path / "pose.json"
+    if text is not None:
+        path.write_text(text)
+    found = message("run", "--state", path, "-o", tmp_path / "out")
+    assert found.startswith(sentence.format(path=path))
+    assert not (tmp_path / "out").exists()
