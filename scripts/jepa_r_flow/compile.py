@@ -44,7 +44,7 @@ def compile_model(
     config = load(preset, overrides)
     weights = load_encoder(model, seed=seed)
     with replaced(output) as directory:
-        encoder = quantised(weights, stages)
+        encoder = quantised(model, weights, stages)
         with stages.stage("compile"):
             compiled = compile_encoder(config.encoder, encoder, cameras=cameras)
             (directory / "program.bin").write_bytes(compiled.program_image)

@@ -5,7 +5,7 @@ from pathlib import Path
 from jepa_r_sim.model.quantised import QuantisedEncoder
 from jepa_r_sim.model.quantiser import quantise
 from jepa_r_sim.model.shapes import MODELS, ModelConfig
-from jepa_r_sim.model.trained import load_trained
+from jepa_r_sim.model.trained import load_trained, quantised_trained
 from jepa_r_sim.model.weights import (
     EncoderWeights,
     ModelFile,
@@ -75,7 +75,12 @@ def load_encoder(name: str, *, seed: int = 1) -> EncoderWeights:
     return found
 
 
-def quantised(weights: EncoderWeights, stages: Stages) -> QuantisedEncoder:
-    """Quantise a model, with a bar."""
+def quantised(name: str, weights: EncoderWeights, stages: Stages) -> QuantisedEncoder:
+    """Quantise the encoder of the model called ``name``, with a bar.
+
+    The trained model was made for scenes, and is calibrated on them; others on a photograph.
+    """
     with stages.stage("quantise") as progress:
+        if name == TRAINED:
+            return quantised_trained()[0]
         return quantise(weights, progress=progress)

@@ -151,7 +151,7 @@ def encode(
     with replaced(output) as directory:
         pixels = centre_crop(pixels_of, weights.config.image)
         patches = patches_of(pixels, weights.config)
-        numbers = quantised(weights, stages)
+        numbers = quantised(model, weights, stages)
         with stages.stage("golden model"):
             golden = integer.encode(numbers, patches).latent
             reference = encoder.encode(weights, patches).latent
