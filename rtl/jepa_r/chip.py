@@ -112,14 +112,14 @@ class Chip(wiring.Component):
             concurrent=config.concurrent,
             ecc=config.encoder.ecc,
         )
-        m.submodules.encoder = encoder = Cluster(config=config.encoder)
+        m.submodules.encoder = encoder = Cluster(config=config.encoder, name="encoder")
         m.submodules.store = store = LatentStore(
             words=config.latent_words, row_bytes=encoder_rows, ecc=config.encoder.ecc
         )
         m.submodules.feeder = feeder = Feeder(
             words=config.latent_words, from_bytes=encoder_rows, to_bytes=predictor_rows
         )
-        m.submodules.predictor = predictor = Cluster(config=config.predictor)
+        m.submodules.predictor = predictor = Cluster(config=config.predictor, name="predictor")
         m.submodules.planner = planner = Planner(
             tiles=config.predictor.tiles,
             elites=config.planner.elites,

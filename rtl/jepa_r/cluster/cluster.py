@@ -69,6 +69,8 @@ class Cluster(wiring.Component):
     ----------
     config : :class:`jepa_r.config.ClusterConfig`
         Sizes.
+    name : :class:`str`
+        Name of the cluster on a chip that has two, which its slices' Verilog modules carry.
 
     Members
     -------
@@ -113,8 +115,9 @@ class Cluster(wiring.Component):
         Flip bits in what is written to activation memories, for tests.
     """
 
-    def __init__(self, *, config):
+    def __init__(self, *, config, name=""):
         self._config = config
+        self._name = name
         super().__init__({
             "start": In(1),
             "load": In(1),
@@ -338,7 +341,12 @@ class Cluster(wiring.Component):
 
         # Slices.
         slices = [
-            Slice(config=tile, ecc=config.ecc, load_bytes=max(sizes.values()))
+            Slice(
+                config=tile,
+                ecc=config.ecc,
+                load_bytes=max(sizes.values()),
+                name="_".join(filter(None, (self._name, "slice"))),
+            )
             for _ in range(config.tiles)
         ]
         to_lanes = Slice.write_latency - 1

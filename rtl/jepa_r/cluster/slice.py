@@ -31,8 +31,11 @@ class Slice(Macro):
         Sizes.
     ecc : :class:`bool`
         Whether memories carry codes.
-    shared_bytes, load_bytes : :class:`int`
-        Widths of ``shared`` and ``load_data``.
+    load_bytes : :class:`int`
+        Width of ``load_data``.
+    name : :class:`str`
+        What the Verilog module's name begins with: clusters of one chip may have arrays of the same
+        size and still other memories.
 
     Members
     -------
@@ -63,7 +66,7 @@ class Slice(Macro):
         Bits to flip in what is written to the activation memory, for tests.
     """
 
-    def __init__(self, *, config, ecc, load_bytes):
+    def __init__(self, *, config, ecc, load_bytes, name="slice"):
         self._config = config
         self._ecc = ecc
         rows, lanes = config.rows, config.lanes
@@ -94,7 +97,7 @@ class Slice(Macro):
                 "ecc_fault": Out(1),
                 "corrected": Out(1),
             },
-            macro_name=f"slice_{rows}x{config.columns}",
+            macro_name=f"{name}_{rows}x{config.columns}",
         )
 
     #: Cycles from the addresses of a step's operands to the write of its result.
