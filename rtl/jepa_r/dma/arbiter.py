@@ -293,7 +293,11 @@ class Arbiter(wiring.Component):
         m.submodules[f"pacer_{n}"] = pacer = Pacer(
             interval=self._interval(n), most=contract.burst_beats
         )
-        m.submodules[f"released_{n}"] = released = SyncFIFO(width=len(request), depth=2)
+        # Two wait at most; where they may come in every cycle, one comes while another leaves.
+        depth_released = 2 if self._interval(n) >= 2 else 3
+        m.submodules[f"released_{n}"] = released = SyncFIFO(
+            width=len(request), depth=depth_released
+        )
         beats = Signal(9, name=f"beats_{n}")
         room = Signal(range(depth + 1), init=depth, name=f"room_{n}")
         go = Signal(name=f"go_{n}")
