@@ -12,7 +12,7 @@ from jepa_r_sim.model import integer
 from jepa_r_sim.model.preprocess import photograph_patches
 from jepa_r_sim.model.quantiser import quantise_predictor
 from jepa_r_sim.model.rollout import costs, rollout
-from jepa_r_sim.model.shapes import MODELS
+from jepa_r_sim.model.shapes import MODELS, ModelConfig, PredictorConfig
 from jepa_r_sim.model.weights import random_predictor_weights
 from jepa_r_sim.system import Run, build_cluster, run_image, run_predictor
 
@@ -83,6 +83,52 @@ def test_rollouts_are_exact_in_latents_costs_and_cycles(predictor, tmp_path, hor
 @pytest.mark.parametrize("mode", [[("fast",)], [("random", 1)], [("random", 2)]], ids=str)
 def test_memory_within_its_contract_does_not_matter(predictor, tmp_path, mode):
     predictor.check(tmp_path, 2, 5, mode=mode, seed=3)
+
+
+# Other clusters and predictors: nothing fits anything.
+
+
+def cluster(rows, columns, lanes):
+    """Two tiles whose accumulators take 12 rows, with room for small predictors."""
+    tile = evolve(
+        CONFIG.tile, rows=rows, columns=columns, lanes=lanes, acc_rows=12, act_words=2048,
+        x_words=2048,
+    )  # fmt: skip
+    return evolve(CONFIG, tiles=2, tile=tile)
+
+
+def model(grid, width, heads, head_dim, mlp, depth):
+    """Latents of ``width`` channels, and a predictor of other sizes."""
+    return ModelConfig(
+        image=4 * grid, patch=4, width=width, heads=1, head_dim=width, depth=1, mlp=8,
+        predictor=PredictorConfig(
+            width=heads * head_dim, heads=heads, head_dim=head_dim, depth=depth, mlp=mlp, steps=2
+        ),
+    )  # fmt: skip
+
+
+#: An odd number of rows; heads that begin within words and end within segments.
+ODD = model(3, 22, 3, 10, 37, 2)
+#: Rows in two blocks; heads that are narrower than words.
+SPLIT = model(4, 14, 2, 6, 21, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape",
+    [
+        # Words of two segments, padded heads.
+        pytest.param((8, 4, 4), id="2 tiles of 8x4, 4 lanes"),
+        # Words of three segments, seven features in two of them.
+        pytest.param((6, 4, 2), id="2 tiles of 6x4, 2 lanes"),
+    ],
+)
+def test_other_shapes_are_exact_as_well(tmp_path, shape):
+    odd, split = (Predictor(cluster(*shape), shapes, seed=4) for shapes in (ODD, SPLIT))
+    split.simulation = odd.simulation
+    for horizon in (1, 2):
+        odd.check(tmp_path / f"odd_{horizon}", horizon, 3)
+        split.check(tmp_path / f"split_{horizon}", horizon, 3, mode=[("random", 1)])
 
 
 def test_as_many_rollouts_as_tiles_take_as_long_as_one():
