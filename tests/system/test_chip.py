@@ -35,7 +35,8 @@ def pages(size):
 class System:
     """Random models on the nano chip, three pictures, and where everything lies in memory."""
 
-    def __init__(self, seed, horizon):
+    def __init__(self, seed, horizon, config=CONFIG):
+        self.config = config
         rng = np.random.default_rng(seed)
         shape = (MODEL.tokens, MODEL.patch_features)
         frames = [rng.integers(-128, 128, shape, dtype=np.int8) for _ in range(3)]
@@ -44,9 +45,9 @@ class System:
         self.predictor = quantise_predictor(
             random_predictor_weights(MODEL, seed), np.stack(self.latents)
         )
-        self.encoder = compile_encoder(CONFIG.encoder, quantised, latent_store=True)
+        self.encoder = compile_encoder(config.encoder, quantised, latent_store=True)
         self.rollout = compile_predictor(
-            CONFIG.predictor, self.predictor, horizon=horizon, trace=True,
+            config.predictor, self.predictor, horizon=horizon, trace=True,
             base=pages(self.encoder.memory_bytes),
         )  # fmt: skip
         self.images = [self.encoder.frame_image([frame]) for frame in frames]
@@ -57,7 +58,7 @@ class System:
 
     @cached_property
     def simulation(self):
-        return build_chip(CONFIG)
+        return build_chip(self.config)
 
     @cached_property
     def memory(self):
@@ -85,7 +86,7 @@ class System:
 
     def run(self, script, workdir, **options):
         return run_chip(
-            CONFIG, script, {0: self.memory}, workdir=workdir, simulation=self.simulation,
+            self.config, script, {0: self.memory}, workdir=workdir, simulation=self.simulation,
             **options,
         )  # fmt: skip
 
@@ -289,3 +290,23 @@ def test_packets_that_nobody_takes_are_told_and_the_next_ones_are_whole(system, 
     assert numbers == sorted(set(numbers))
     assert numbers[-1] - numbers[0] >= len(numbers)
     assert run.reads[-1]["FAULT"]["period"]
+
+
+@pytest.mark.slow
+def test_clusters_that_take_turns_each_have_all_of_the_memory(tmp_path):
+    clusters = {
+        name: evolve(cluster, memory=evolve(CONFIG.memory, latency=CONFIG.memory.latency + 1))
+        for name, cluster in (("encoder", CONFIG.encoder), ("predictor", CONFIG.predictor))
+    }
+    system = System(1, 1, evolve(CONFIG, concurrent=False, **clusters))
+    assert system.encoder.cycles < compile_encoder(CONFIG.encoder, MODEL).cycles
+    plan, _ = system.plan()
+    script = system.ready().command("plan").cycles(100).command("observe").wait("planned")
+    script.read(*RESULT).wait("observed", limit=50_000).read("ENCODER_CYCLES", "FAULT")
+    run = system.run(script.cycles(6000), tmp_path)
+    check_plan(system, run, run.reads[0], SHORT, plan)
+    assert told(run) == elites_of(plan)
+    # The picture waited for the plan, but for its last cycles.
+    assert run.waits[-1].cycle >= run.waits[-2].cycle + system.encoder.cycles - 1000
+    assert run.reads[-1]["ENCODER_CYCLES"] == system.encoder.cycles
+    assert not any(run.reads[-1]["FAULT"].values())
