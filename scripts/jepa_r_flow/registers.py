@@ -27,7 +27,7 @@ def write_registers(config: ChipConfig, directory: Path) -> list[str]:
     list of str
         What to open, relative to ``directory``.
     """
-    top = compile_registers(**chip_parameters(config))
+    top = compile_registers(DESCRIPTION, **chip_parameters(config))
     # Types are called after where they are used: shared ones would have names with a hash.
     CHeaderExporter().export(top, str(directory / _HEADER), reuse_typedefs=False)
     HTMLExporter(extra_doc_properties=["latched_by", "is_signed"]).export(

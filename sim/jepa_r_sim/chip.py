@@ -86,7 +86,7 @@ class Script:
         """Wait for bits of INTERRUPT_STATUS; :attr:`ChipRun.waits` gets how it ended."""
         return self._add("wait", list(events), limit)
 
-    def state(self, pose: Sequence[int], *, timestamp: int = 0, spoil: int = 0) -> "Script":
+    def state(self, pose: Iterable[int], *, timestamp: int = 0, spoil: int = 0) -> "Script":
         """Send a joint state."""
         return self._add("state", [int(value) for value in pose], timestamp, spoil)
 

@@ -304,7 +304,7 @@ class ChipPlanner:
 def differences(planned: Planned, measured: Measured) -> dict[str, int]:
     """How many numbers of a plan differ: of latent, predictions, elites, costs and action."""
     plan = planned.plan
-    pairs = {
+    pairs: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {
         "latent": (planned.latent, measured.latent),
         "predictions": (planned.predictions, measured.predictions),
         "elites": (plan.elites, measured.elites),

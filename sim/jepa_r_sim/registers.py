@@ -49,11 +49,12 @@ class RegisterModel:
 
     def reset(self, name: str) -> int:
         """Word after reset; fields that hardware shows count as zero."""
-        return sum(
-            (part.get_property("reset") or 0) << part.low
-            for part in self._node(name).fields()
-            if part.is_sw_readable
-        )
+        word = 0
+        for part in self._node(name).fields():
+            value = part.get_property("reset")
+            if part.is_sw_readable and isinstance(value, int):
+                word |= value << part.low
+        return word
 
     def mask(self, name: str, part: str = "value") -> int:
         """Bits of a field, in place."""
@@ -94,7 +95,7 @@ class RegisterModel:
 
     def _field(self, name: str, part: str) -> FieldNode:
         found = self._node(name).get_child_by_name(part)
-        if found is None:
+        if not isinstance(found, FieldNode):
             raise KeyError(f"register {name} has no field {part}")
         return found
 

@@ -173,7 +173,7 @@ def run_encoder(
         memory = bytearray(image)
         memory[first : first + length] = output
         kept = {k: v for k, v in values.items() if k not in ("distances", "read_bursts", "stored")}
-        found.append(RunResult(latents=compiled.latents(memory), **kept))
+        found.append(RunResult(latents=compiled.latents(bytes(memory)), **kept))
     return found
 
 

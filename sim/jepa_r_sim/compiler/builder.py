@@ -171,7 +171,7 @@ class Builder:
             padded = [np.zeros(channels, a.dtype) for a in (add, mul, shift)]
             for target, source in zip(padded, (add, mul, shift), strict=True):
                 target[: len(source)] = source
-            return column_words(*padded, lanes)
+            return column_words(padded[0], padded[1], padded[2], lanes)
 
         return self._load_params(count, make)
 

@@ -140,6 +140,12 @@ class EncoderProgram(BlockProgram):
         self._allocate()
         self._build(latent_store)
 
+    @property
+    def _numbers(self) -> QuantisedEncoder:
+        """What is needed only when data are made."""
+        assert self.q is not None
+        return self.q
+
     # Places.
 
     def _allocate(self) -> None:
@@ -214,10 +220,10 @@ class EncoderProgram(BlockProgram):
         self._stage = "patches"
         self._load_frame()
         self._load_rope()
-        params = self._load_linear(lay.width, lambda: self.q.patch)
+        params = self._load_linear(lay.width, lambda: self._numbers.patch)
         self._multiply(
             a=self._g, rows=lay.rows, depth=model.patch_features, channels=lay.width,
-            weight=lambda: self.q.patch.weight,
+            weight=lambda: self._numbers.patch.weight,
             finish=self._to_stream(self._x, params, add=False, profile=self._block_profile()),
         )  # fmt: skip
         for layer in range(model.depth):
@@ -234,11 +240,12 @@ class EncoderProgram(BlockProgram):
             else NormProfile.of(model.width, eps=model.latent_eps, lsb=2.0**-10)
         )
         self._norm(
-            lambda: q.norm, stream=self._x, rows=lay.rows, shift2=q.norm.shift2 if q else 15,
+            lambda: self._numbers.norm, stream=self._x, rows=lay.rows,
+            shift2=q.norm.shift2 if q else 15,
             target={"result": 2, **self._x.walk("dst", 0)}, wide=1, stat=Stat.MOMENTS,
             stat_first=1, stat_last=1, stat_row=self._moments, profile=self._profile(latent),
         )  # fmt: skip
-        self._norm_to_act(lambda: q.latent, q.latent.shift2 if q else 5)
+        self._norm_to_act(lambda: self._numbers.latent, q.latent.shift2 if q else 5)
         self._stage = "store"
         for tile in range(self.config.tiles):
             self._add(
@@ -277,7 +284,7 @@ class EncoderProgram(BlockProgram):
         for tile in range(self.config.tiles):
 
             def make(tile: int = tile) -> npt.NDArray[np.uint8]:
-                rope = self.q.rope
+                rope = self._numbers.rope
                 table = np.zeros((lay.tokens, lay.head, 2), "<i2")
                 first = tile * lay.tokens
                 real = max(0, min(lay.tokens, len(rope.cos) - first))

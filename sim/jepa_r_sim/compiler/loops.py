@@ -8,6 +8,7 @@ that went in, to the cycle and to the address: the caller checks it.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
+from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -191,7 +192,7 @@ _REST = {
 
 
 def _single(op: Operation) -> Single:
-    kind = (op.engine, _REST[op.engine](op.fields))
+    kind: tuple[Any, ...] = (op.engine, _REST[op.engine](op.fields))
     if any(op.fields[pointer] for _name, pointer in OPERANDS[op.engine]):
         # Its pointer is an argument: it cannot be a loop's as well.
         kind = (*kind, op.start)

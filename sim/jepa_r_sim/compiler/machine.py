@@ -75,8 +75,8 @@ class Bank:
     @classmethod
     def of(cls, words: int) -> "Bank":
         """Bank of ``words`` that nobody has touched."""
-        never = np.full(words, _NEVER, np.int64)
-        return cls(never, *(never.copy() for _ in range(3)), np.full(words, -1, np.int64))
+        written, read, writer, reader = (np.full(words, _NEVER, np.int64) for _ in range(4))
+        return cls(written, read, writer, reader, np.full(words, -1, np.int64))
 
 
 @define

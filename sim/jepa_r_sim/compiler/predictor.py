@@ -11,6 +11,7 @@ in the lanes' accumulator.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +158,12 @@ class PredictorProgram(BlockProgram):
         for step in range(horizon):
             self._predict(step)
 
+    @property
+    def _numbers(self) -> QuantisedPredictor:
+        """What is needed only when data are made."""
+        assert self.q is not None
+        return self.q
+
     # Places.
 
     def _allocate(self) -> None:
@@ -212,12 +219,12 @@ class PredictorProgram(BlockProgram):
         # Every step finds the rings as the one before did.
         self._restart_rings()
         self._load_rope(step)
-        self._input(step, 0, lambda: self.q.action)
-        self._input(step, 1, lambda: self.q.state)
-        params = self._load_linear(lay.width, lambda: self.q.embed)
+        self._input(step, 0, lambda: self._numbers.action)
+        self._input(step, 1, lambda: self._numbers.state)
+        params = self._load_linear(lay.width, lambda: self._numbers.embed)
         self._multiply(
             a=self._predicted if step else self.latent, rows=lay.tokens, depth=lay.latent_width,
-            channels=lay.width, weight=lambda: self.q.embed.weight,
+            channels=lay.width, weight=lambda: self._numbers.embed.weight,
             finish=self._to_stream(
                 self._x, params, add=False, profile=self._block_profile(), first=_TOKENS
             ),
@@ -232,11 +239,11 @@ class PredictorProgram(BlockProgram):
         self._stage = f"{name}: latent"
         self._restart_rings()
         self._norm(
-            lambda: q.norm, stream=self._x, rows=lay.tokens, first=_TOKENS,
+            lambda: self._numbers.norm, stream=self._x, rows=lay.tokens, first=_TOKENS,
             shift2=q.norm.shift2 if q else 20,
             target=self._to_act(self._h, 0, 0, stride=lay.tokens),
         )  # fmt: skip
-        params = self._load_linear(lay.output, lambda: self.q.proj)
+        params = self._load_linear(lay.output, lambda: self._numbers.proj)
         profile = (
             q.latent.profile
             if q
@@ -244,14 +251,16 @@ class PredictorProgram(BlockProgram):
         )
         self._multiply(
             a=self._h, rows=lay.tokens, depth=lay.model.width, channels=lay.output,
-            weight=lambda: self.q.proj.weight,
+            weight=lambda: self._numbers.proj.weight,
             finish=self._to_stream(self._out, params, add=False, profile=self._profile(profile)),
         )  # fmt: skip
         last = step + 1 == lay.horizon
-        distance = {"stat": Stat.L1, "clear": 1, "other": 2, "other_addr": self.goal,
-                    "other_row": 1} if last else {}  # fmt: skip
+        distance: dict[str, Any] = {}
+        if last:
+            distance = {"stat": Stat.L1, "clear": 1, "other": 2, "other_addr": self.goal,
+                        "other_row": 1}  # fmt: skip
         self._norm(
-            lambda: q.latent, stream=self._out, rows=lay.tokens,
+            lambda: self._numbers.latent, stream=self._out, rows=lay.tokens,
             shift2=q.latent.shift2 if q else 5,
             target=self._to_act(self._predicted, 0, 0, stride=lay.tokens), **distance,
         )  # fmt: skip
@@ -271,7 +280,7 @@ class PredictorProgram(BlockProgram):
         self._rope = self._ropes[step % len(self._ropes)]
 
         def make() -> npt.NDArray[np.uint8]:
-            rope = self.q.rope
+            rope = self._numbers.rope
             table = np.zeros((lay.rows, lay.head, 2), "<i2")
             size = rope.cos.shape[-1]
             table[:, :size, 0], table[:, :size, 1] = rope.cos[step], rope.sin[step]

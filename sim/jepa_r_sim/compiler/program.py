@@ -157,7 +157,7 @@ class _Writer:
 
     def _single(self, node: Single, names: Sequence[_Name]) -> None:
         op = node.operation
-        fields = dict(op.fields)
+        fields: dict[str, Any] = dict(op.fields)
         operands = OPERANDS[op.engine]
         for (field, pointer), value, name in zip(operands, node.values, names, strict=True):
             fields[field] = value

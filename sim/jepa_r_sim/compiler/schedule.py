@@ -8,6 +8,7 @@ what the plain order would, whatever the overlap.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import frozen
 
@@ -139,7 +140,9 @@ class Scheduler:
         start = self._free[Engine.READ]
         if len(self._transfers) >= self.config.queue:
             start = max(start, self._transfers[-self.config.queue] + 1)
-        shape = {key: f[key] for key in ("address", "words", "rows", "stride", "dest")}
+        shape: dict[str, Any] = {
+            key: f[key] for key in ("address", "words", "rows", "stride", "dest")
+        }
         while True:
             # The bound depends on the start, and the ports on the bound.
             bound = self._read_bound.copy()
@@ -160,7 +163,9 @@ class Scheduler:
 
     def _place_move(self, op: Operation) -> Footprint:
         f = op.fields
-        shape = {key: f[key] for key in ("words", "rows", "to_shared", "address", "stride")}
+        shape: dict[str, Any] = {
+            key: f[key] for key in ("words", "rows", "to_shared", "address", "stride")
+        }
         shape["source"] = MoveSource.X if f["from_x"] else MoveSource.ACT
         # One after another: none waits in the mover's queue.
         start = max([self._free[Engine.MOVE], *self._moves[-1:]])

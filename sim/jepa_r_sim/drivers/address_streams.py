@@ -110,7 +110,10 @@ def _array_walk(start: int, op: Fields, rows: int) -> tuple[dict, dict, dict, di
 
 def check_array(seen: Sequence[Fields], starts: Starts, *, rows: int) -> None:
     """Every cycle of an ``ArrayStream``, when operations start in time."""
-    a, b, edge, mask = {}, {}, {}, {}
+    a: dict[int, Any] = {}
+    b: dict[int, Any] = {}
+    edge: dict[int, Any] = {}
+    mask: dict[int, Any] = {}
     for start, op in starts.items():
         for whole, part in zip((a, b, edge, mask), _array_walk(start, op, rows), strict=True):
             assert not whole.keys() & part.keys()

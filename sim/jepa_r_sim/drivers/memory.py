@@ -17,6 +17,7 @@ that no region holds are answered with DECERR. (``AxiRam`` would wrap them silen
 import logging
 import random
 from collections import deque
+from typing import Any
 
 from attrs import evolve, frozen
 from cocotb.triggers import Event, RisingEdge
@@ -59,7 +60,7 @@ class Mode:
     @classmethod
     def made_by(cls, calls) -> "Mode":
         """Mode from its construction as JSON holds it: ``[["random", 3], ["flip", 5]]``."""
-        mode = cls
+        mode: Any = cls
         for name, *arguments in calls:
             keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
             mode = getattr(mode, name)(*arguments, **keywords)

@@ -85,7 +85,7 @@ def random_step(rng: np.random.Generator, lanes: int, **fixed) -> Step:
         "pre": pre,
         "second": int(rng.integers(4)),
         # Sums have up to 33 bits; most shifts leave something of them.
-        "shift2": int(rng.choice([0, 1, 8, 14, 15, 16, 30, 32, 33, 63, rng.integers(64)])),
+        "shift2": int(rng.choice([0, 1, 8, 14, 15, 16, 30, 32, 33, 63, int(rng.integers(64))])),
         "wide": int(rng.integers(2)),
         "table": int(rng.integers(2)),
         "src": _signed(rng, source_bits, lanes),
@@ -98,8 +98,8 @@ def random_step(rng: np.random.Generator, lanes: int, **fixed) -> Step:
         "cos": _signed(rng, 16, lanes),
         "sin": _signed(rng, 16, lanes),
         "offset": _signed(rng, 32 if rng.random() < 0.5 else 12, 1)[0],
-        "row_mul": int(rng.choice([0, 1, 32768, 65535, rng.integers(65536)])),
-        "row_shift": int(rng.choice([0, 1, 47, 48, 63, rng.integers(64)])),
+        "row_mul": int(rng.choice([0, 1, 32768, 65535, int(rng.integers(65536))])),
+        "row_shift": int(rng.choice([0, 1, 47, 48, 63, int(rng.integers(64))])),
     }
     if mode == Mode.EXP.value and rng.random() < 0.8:
         # Logits near their maximum, a few above it.
