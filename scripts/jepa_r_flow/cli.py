@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jepa_r.config import PRESETS, ConfigError
+from jepa_r.tops import TOPS
 from jepa_r_sim.cosim import MissingToolError, SimulationError
 from jepa_r_sim.model.preprocess import ImageError
 from jepa_r_sim.model.shapes import MODELS
@@ -187,13 +188,21 @@ def run_command(
     "generate",
     epilog=_epilog(
         "jepa-r generate --preset nano -o build/nano",
+        "jepa-r generate --preset ecp5 -o build/ecp5",
         "jepa-r generate --preset nano --top tile --set encoder.tile.rows=16 -o build/tile",
     ),
 )
 def generate_command(
     output: Output,
     preset: Preset = "nano",
-    top: Annotated[str, typer.Option(metavar="NAME", help="What to emit.")] = "cluster",
+    top: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"What to emit: {', '.join(sorted(TOPS))}. Without it, the chip; the cluster, if "
+            "the preset only encodes.",
+        ),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
     as_json: AsJson = False,
 ) -> None:
@@ -218,17 +227,25 @@ def generate_command(
     _perform(work, show, as_json)
 
 
-@app.command("compile", epilog=_epilog("jepa-r compile --preset nano --model nano -o build/model"))
+@app.command(
+    "compile",
+    epilog=_epilog(
+        "jepa-r compile --preset nano --model nano -o build/model",
+        "jepa-r compile --preset nano --model nano --horizon 3 -o build/model",
+        "jepa-r compile --preset ecp5 --model nano --cameras 2 -o build/model",
+    ),
+)
 def compile_command(
     output: Output,
     preset: Preset = "nano",
     model: Model = "nano",
     seed: Seed = 1,
     cameras: Cameras = 1,
+    horizon: Horizon = 1,
     overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
     as_json: AsJson = False,
 ) -> None:
-    """Quantise a model and compile it: program and weight images for a cluster."""
+    """Quantise a model and compile it: program and weight images for the chip's clusters."""
 
     def work(stages: Stages) -> dict[str, Any]:
         return compile_model(
@@ -237,20 +254,24 @@ def compile_command(
             overrides=overrides,
             seed=seed,
             cameras=cameras,
+            horizon=horizon,
             output=output,
             stages=stages,
         )
 
     def show(result: dict[str, Any], console: Console) -> None:
-        _print_table(
-            console,
-            {
-                "program": f"{result['program_bytes']:,} bytes, {result['bundles']:,} bundles",
-                "weights": f"{result['weight_bytes']:,} bytes",
-                "cycles": f"{result['cycles']:,}",
-                "written to": result["directory"],
-            },
-        )
+        for name, part in (("encoder", result), ("predictor", result.get("predictor"))):
+            if part is not None:
+                console.print(name, style="bold")
+                _print_table(
+                    console,
+                    {
+                        "program": f"{part['program_bytes']:,} bytes, {part['bundles']:,} bundles",
+                        "weights": f"{part['weight_bytes']:,} bytes",
+                        "cycles": f"{part['cycles']:,}",
+                    },
+                )
+        console.print(f"written to {result['directory']}")
 
     _perform(work, show, as_json)
 

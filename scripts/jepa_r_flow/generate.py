@@ -20,9 +20,16 @@ __all__ = ["generate"]
 
 
 def generate(
-    *, preset: str, top: str, overrides: Sequence[str] = (), output: Path, stages: Stages
+    *,
+    preset: str,
+    top: str | None = None,
+    overrides: Sequence[str] = (),
+    output: Path,
+    stages: Stages,
 ) -> dict[str, Any]:
     """Write Verilog, a file list and the configuration; of a top with registers, those too.
+
+    Without ``top``, it is the chip, or the cluster of a preset that only encodes.
 
     Returns
     -------
@@ -39,6 +46,8 @@ def generate(
         If the output cannot be written.
     """
     config = load(preset, overrides)
+    if top is None:
+        top = "cluster" if config.predictor is None else "chip"
     if top not in TOPS:
         raise ConfigError(f"--top is {top!r}; it must be one of {', '.join(sorted(TOPS))}")
     with replaced(output) as directory:

@@ -20,17 +20,16 @@ from jepa_r_sim.loop import RandomPolicy, episode
 from jepa_r_sim.model import encoder, integer
 from jepa_r_sim.model.preprocess import centre_crop, open_photograph, patches_of
 from jepa_r_sim.model.quality import LATENT_LSB, compare
-from jepa_r_sim.model.quantised import QuantisedEncoder, QuantisedPredictor
-from jepa_r_sim.model.quantiser import calibration_patches, quantise, quantise_predictor
 from jepa_r_sim.model.shapes import ModelConfig
-from jepa_r_sim.model.trained import quantised_trained
 from jepa_r_sim.model.units import FEATURES, PLANNED, advance, from_units, to_units
 from jepa_r_sim.model.weights import ModelFile, WeightsError
 from jepa_r_sim.planning import ChipPlanner, Measured, Observation, Planned, differences
 from jepa_r_sim.scene import Scene, distance, draw_task
 
+from .compile import write_images
 from .console import Stages
 from .loop_picture import draw_loop
+from .models import quantised_model
 
 __all__ = ["StateError", "Task", "read_state", "read_task", "run_loop"]
 
@@ -128,26 +127,11 @@ def read_task(
     return Task(goal=last, first=first, pose=pose)
 
 
-def _quantised(
-    model: ModelFile, trained: bool, stages: Stages
-) -> tuple[QuantisedEncoder, QuantisedPredictor]:
-    """The model in integers; the trained one was made for scenes, and is calibrated on them."""
-    assert model.encoder is not None
-    assert model.predictor is not None
-    with stages.stage("quantise") as progress:
-        if trained:
-            return quantised_trained()
-        frames = calibration_patches(model.encoder.config)
-        first = quantise(model.encoder, frames, progress=progress)
-        latents = np.stack([integer.encode(first, frame).latent for frame in frames])
-        return first, quantise_predictor(model.predictor, latents)
-
-
 def run_loop(
     *,
     config: ChipConfig,
     model: ModelFile,
-    trained: bool,
+    name: str,
     task: Task,
     settings: Settings,
     steps: int,
@@ -172,15 +156,14 @@ def run_loop(
     shapes = model.encoder.config
     if task.render is None:
         steps = rtl_steps = 1
-    quantised = _quantised(model, trained, stages)
+    quantised = quantised_model(name, model, stages)
     with stages.stage("compile"):
         planner = ChipPlanner(config, *quantised, settings)
-        for name, part in (
-            ("encoder", planner.image.encoder),
-            ("predictor", planner.image.predictor),
+        for prefix, part in (
+            ("encoder_", planner.image.encoder),
+            ("predictor_", planner.image.predictor),
         ):
-            (directory / f"{name}_program.bin").write_bytes(part.program_image)
-            (directory / f"{name}_weights.bin").write_bytes(part.weight_image)
+            write_images(directory, part, prefix=prefix)
     wanted = patches_of(task.goal, shapes)
     poses, frames = [task.pose], [task.first]
 
@@ -232,11 +215,13 @@ def _judge(
 ) -> dict[str, Any]:  # fmt: skip
     """What is the same, what is not, and how long it took."""
     found = [differences(*pair) for pair in zip(planned, measured, strict=False)]
-    mismatches = sum(sum(numbers.values()) for numbers in found) + (not same_goal)
-    compared = sum(
+    sizes = [
         plan.latent.size + plan.predictions.size + 2 * plan.plan.elites.size + FEATURES
         for plan in planned[:wanted]
-    )
+    ]
+    # Numbers of plans that a fault has kept from being made are not equal to anything.
+    missing = sum(sizes[len(measured) :])
+    mismatches = sum(sum(numbers.values()) for numbers in found) + (not same_goal) + missing
     encoder, s = planner.image.encoder, planner.settings
     # The goal's picture takes as long as any; it is encoded once.
     predicted = encoder.cycles + wanted * (encoder.cycles + planner.plan_cycles)
@@ -254,7 +239,7 @@ def _judge(
     return {
         "match": bool(done and mismatches == 0),
         "mismatches": int(mismatches),
-        "elements": int(compared),
+        "elements": sum(sizes),
         "different": {name: sum(n[name] for n in found) for name in (found[0] if found else {})},
         "fault": stopped[0] if stopped else "NONE",
         "cycles_predicted": predicted,

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from jepa_r_sim.model.quantised import QuantisedEncoder
-from jepa_r_sim.model.quantiser import quantise
+import numpy as np
+
+from jepa_r_sim.model import integer
+from jepa_r_sim.model.quantised import QuantisedEncoder, QuantisedPredictor
+from jepa_r_sim.model.quantiser import calibration_patches, quantise, quantise_predictor
 from jepa_r_sim.model.shapes import MODELS, ModelConfig
 from jepa_r_sim.model.trained import load_trained, quantised_trained
 from jepa_r_sim.model.weights import (
@@ -17,7 +20,14 @@ from jepa_r_sim.model.weights import (
 
 from .console import Stages
 
-__all__ = ["TRAINED", "load_encoder", "load_model", "load_shapes", "quantised"]
+__all__ = [
+    "TRAINED",
+    "load_encoder",
+    "load_model",
+    "load_shapes",
+    "quantised",
+    "quantised_model",
+]
 
 #: The model whose weights are shipped.
 TRAINED = "nano"
@@ -84,3 +94,18 @@ def quantised(name: str, weights: EncoderWeights, stages: Stages) -> QuantisedEn
         if name == TRAINED:
             return quantised_trained()[0]
         return quantise(weights, progress=progress)
+
+
+def quantised_model(
+    name: str, model: ModelFile, stages: Stages
+) -> tuple[QuantisedEncoder, QuantisedPredictor]:
+    """Quantise both parts of the model called ``name``, as :func:`quantised` does its encoder."""
+    assert model.encoder is not None
+    assert model.predictor is not None
+    with stages.stage("quantise") as progress:
+        if name == TRAINED:
+            return quantised_trained()
+        frames = calibration_patches(model.encoder.config)
+        first = quantise(model.encoder, frames, progress=progress)
+        latents = np.stack([integer.encode(first, frame).latent for frame in frames])
+        return first, quantise_predictor(model.predictor, latents)

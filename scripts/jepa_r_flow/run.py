@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_r.config import load
+from jepa_r.config import ConfigError, load
 from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
 from jepa_r_sim.compiler import compile_encoder
@@ -23,9 +23,10 @@ from jepa_r_sim.model.preprocess import centre_crop, open_photograph, patches_of
 from jepa_r_sim.model.quality import compare
 from jepa_r_sim.system import run_encoder
 
+from .compile import write_images
 from .console import Stages
 from .loop import read_task, run_loop
-from .models import TRAINED, load_encoder, load_model, quantised
+from .models import load_encoder, load_model, quantised
 from .output import replaced, write_result
 from .picture import draw
 from .wcet import check_plan
@@ -37,10 +38,25 @@ def run(*, encode_only: bool = False, image: Path | None = None, **options: Any)
     """Plan with what can plan, and encode with what cannot; see :func:`plan` and :func:`encode`.
 
     A photograph without a goal is only encoded.
+
+    Raises
+    ------
+    ConfigError
+        If a goal or a state is given for what is only encoded; and as of both.
     """
     config = load(options["preset"], options.get("overrides", ()))
-    alone = image is not None and options.get("goal") is None
-    if encode_only or alone or config.predictor is None or not _predicts(options["model"]):
+    reasons = {
+        "--encode plans nothing": encode_only,
+        f"{config.name} has no predictor": config.predictor is None,
+        "without --goal, --image is only encoded": image is not None
+        and options.get("goal") is None,
+        f"model {options['model']} has no predictor": not _predicts(options["model"]),
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), None)
+    if reason is not None:
+        for name in ("goal", "state"):
+            if options.get(name) is not None:
+                raise ConfigError(f"--{name} is {options[name]}; it is of use to plans: {reason}")
         known = ("preset", "model", "overrides", "seed", "waves", "output", "stages")
         return encode(image=image, **{k: v for k, v in options.items() if k in known})
     return plan(image=image, **options)
@@ -101,7 +117,7 @@ def plan(
             "preset": config.name,
             "model": model,
             **run_loop(
-                config=config, model=weights, trained=model == TRAINED, task=task,
+                config=config, name=model, model=weights, task=task,
                 settings=settings, steps=max(steps, rtl_steps), rtl_steps=rtl_steps, waves=waves,
                 directory=directory, stages=stages,
             ),
@@ -159,8 +175,7 @@ def encode(
             compiled = compile_encoder(
                 config.encoder, numbers, latent_store=config.predictor is not None
             )
-            (directory / "program.bin").write_bytes(compiled.program_image)
-            (directory / "weights.bin").write_bytes(compiled.weight_image)
+            write_images(directory, compiled)
         with stages.stage("generate Verilog"):
             top = TOPS["cluster"](config)
             emitted = emit_verilog(top, name="cluster", into=directory / "verilog")

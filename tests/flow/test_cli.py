@@ -1,17 +1,21 @@
 # amaranth: UnusedElaboratable=no
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from jepa_r_flow import generate as generate_module
+from jepa_r_flow import loop as loop_module
 from jepa_r_flow import run as run_module
 from jepa_r_flow.cli import app
 from jepa_r_flow.output import RESULT
 from jepa_r_sim.cosim import MissingToolError, SimulationError
 from jepa_r_sim.model.units import from_units
+from jepa_r_sim.planning import ChipPlanner, Loop
 from jepa_r_sim.scene import Scene, draw_task
 
 COMMANDS = {
@@ -97,6 +101,74 @@ def test_failure_half_way_leaves_nothing(tmp_path, monkeypatch):
     assert code == 1
     assert found["error"] == "half way"
     assert not list(tmp_path.iterdir())
+
+
+def test_compile_writes_what_the_clusters_of_a_chip_run(tmp_path):
+    output = tmp_path / "images"
+    code, found, _ = call("compile", "--horizon", 2, "-o", output)
+    assert code == 0
+    predictor = found["predictor"]
+    for prefix, part in (("", found), ("predictor_", predictor)):
+        images = [(output / f"{prefix}{name}.bin").read_bytes() for name in ("program", "weights")]
+        assert [len(image) for image in images] == [part["program_bytes"], part["weight_bytes"]]
+        assert part["weight_address"] + part["weight_bytes"] <= part["program_address"]
+        # Magic, version and the cluster's hash, as the hardware finds them.
+        assert images[0][:4] == (output / "program.bin").read_bytes()[:4]
+        assert bytes.fromhex(part["config_hash"])[::-1] in images[0][:16]
+    assert predictor["config_hash"] != found["config_hash"]
+    assert predictor["horizon"] == 2
+    assert found["program_address"] + found["program_bytes"] <= predictor["weight_address"]
+    assert found["addresses"]["ENCODER_PROGRAM"] == found["program_address"]
+    assert found["addresses"]["PREDICTOR_PROGRAM"] == predictor["program_address"]
+    lengths = call("wcet", "--horizon", 2)[1]
+    assert (found["cycles"], predictor["cycles"]) == (
+        lengths["cycles"], lengths["rollout"]["cycles"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--preset", "ecp5"], ["--preset", "jepa-r", "--cameras", 2]]
+)
+def test_compile_leaves_the_predictor_out_where_nothing_plans(tmp_path, arguments):
+    code, found, _ = call("compile", *arguments, "-o", tmp_path / "out")
+    assert code == 0
+    assert not found.keys() & {"predictor", "addresses"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        RESULT, "program.bin", "weights.bin",
+    ]  # fmt: skip
+    sentence = message("compile", *arguments, "--horizon", 2, "-o", tmp_path / "new")
+    assert sentence == (
+        "horizon is 2; only a chip and a model with predictors, and one camera, plan"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--horizon", 4], "horizon is 4; planner.steps allows at most 3"),
+        (["--set", "predictor.tile.act_words=100"], "tile.act_words is 100; this model needs at"),
+        (["--set", "latent_words=95"], "latent_words is 95; a latent of this model needs 96"),
+    ],
+)
+def test_compile_refuses_what_the_predictor_cannot_do(tmp_path, arguments, sentence):
+    code, found, _ = call("compile", *arguments, "-o", tmp_path / "out")
+    assert code == 2
+    assert found["error"].startswith(sentence)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("preset", "top"), [("nano", "chip"), ("ecp5", "cluster")])
+def test_generate_emits_all_that_a_preset_has(tmp_path, monkeypatch, preset, top):
+    made = []
+
+    def emit(component, *, name, into):
+        made.append((type(component).__name__, name))
+        raise SimulationError("not emitted")
+
+    monkeypatch.setattr(generate_module, "emit_verilog", emit)
+    call("generate", "--preset", preset, "-o", tmp_path / "out")
+    assert made == [(top.title(), top)]
 
 
 def test_wcet_stages_add_up_to_the_whole():
@@ -219,6 +291,21 @@ def test_run_plans_in_the_scene(tmp_path):
         assert (output / name).stat().st_size > 0
 
 
+def test_plans_that_were_never_made_are_not_equal(tmp_path, monkeypatch):
+    def stopped(planner, goal, seen, **options):
+        latent = np.zeros((16, 48), np.int8)
+        return Loop(goal=latent, steps=(), packet=None)
+
+    monkeypatch.setattr(run_module, "require_tools", lambda: None)
+    monkeypatch.setattr(loop_module, "emit_verilog", lambda *_, **__: SimpleNamespace(files=[]))
+    monkeypatch.setattr(loop_module, "build_files", lambda *_, **__: None)
+    monkeypatch.setattr(ChipPlanner, "run", stopped)
+    code, found, _ = call("run", *SMALL, "--steps", 1, "--rtl-steps", 1, "-o", tmp_path / "out")
+    assert (code, found["match"], found["cycles_measured"]) == (1, False, 0)
+    # One more: the goal's latent.
+    assert found["mismatches"] == found["elements"] + 1
+
+
 def test_run_plans_for_given_pictures(tmp_path, pictures):
     given = [part for name, path in pictures.items() for part in (f"--{name}", path)]
     code, found, _ = call("run", *SMALL, *given, "-o", tmp_path / "out")
@@ -241,6 +328,23 @@ def test_pictures_come_in_pairs(tmp_path, pictures):
     assert message("run", "--goal", pictures["goal"], "-o", tmp_path / "out") == (
         "--image and --goal go together: what is seen, and what is wanted"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--encode"], "--encode plans nothing"),
+        (["--preset", "ecp5"], "ecp5 has no predictor"),
+        (["--image", "here.png"], "without --goal, --image is only encoded"),
+    ],
+)
+def test_poses_without_plans_are_refused(tmp_path, arguments, reason):
+    found = message("run", *arguments, "--state", "pose.json", "-o", tmp_path / "out")
+    assert found == f"--state is pose.json; it is of use to plans: {reason}"
+    if "--image" not in arguments:
+        found = message("run", *arguments, "--goal", "there.png", "-o", tmp_path / "out")
+        assert found == f"--goal is there.png; it is of use to plans: {reason}"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
