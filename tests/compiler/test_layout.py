@@ -227,6 +227,21 @@ def test_chips_that_a_model_does_not_fit_are_refused(chip, horizon, sentence):
     assert str(caught.value) == sentence
 
 
+def test_channels_that_the_encoder_does_not_write_are_not_compared():
+    """Latents of 14 channels fill words of two lanes, and not those of four."""
+    chip = PRESETS["nano"]
+    encoder = evolve(chip.encoder, tile=evolve(chip.encoder.tile, lanes=2, x_words=2048,
+                                               rope_words=256))  # fmt: skip
+    model = evolve(NANO, width=14, heads=1, head_dim=14, mlp=21)
+    assert compile_chip(chip, model, model).encoder.encoder.layout.width == 16
+    with pytest.raises(ConfigError) as caught:
+        compile_chip(evolve(chip, encoder=encoder), model, model)
+    assert str(caught.value) == (
+        "encoder.tile.lanes is 2; it leaves 14 channels of a latent, and predictor.tile.lanes, 4, "
+        "compares 16"
+    )
+
+
 def test_parts_of_a_chips_memory_follow_one_another():
     made = compile_chip(PRESETS["nano"], NANO, NANO, horizon=2, trace=True)
     places = made.addresses

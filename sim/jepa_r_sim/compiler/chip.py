@@ -89,17 +89,6 @@ class ChipImage:
         self.predictor.place(memory)
         return memory
 
-    def latent(self, memory: bytes) -> npt.NDArray[np.int8]:
-        """Latent that the encoder has left last, ``[tokens, width]``."""
-        return self.encoder.latents(memory)[0]
-
-    def predictions(self, memory: bytes, batches: int) -> npt.NDArray[np.int8]:
-        """Latents of rollouts, ``[batches * tiles, horizon, tokens, width]``."""
-        size = self.predictor.trace_bytes
-        return np.concatenate([
-            self.predictor.latents(memory, self.trace_address + n * size) for n in range(batches)
-        ])  # fmt: skip
-
 
 def compile_chip(
     config: ChipConfig,
@@ -141,5 +130,12 @@ def compile_chip(
         raise ConfigError(
             f"latent_words is {config.latent_words}; a latent of this model needs "
             f"{words * second.predictor.layout.tokens}"
+        )
+    left, compared = first.encoder.layout.width, second.predictor.layout.output
+    if left < compared:
+        # What is in a word beyond what the lanes have written is anything.
+        raise ConfigError(
+            f"encoder.tile.lanes is {config.encoder.tile.lanes}; it leaves {left} channels of a "
+            f"latent, and predictor.tile.lanes, {config.predictor.tile.lanes}, compares {compared}"
         )
     return ChipImage(config, first, second)
