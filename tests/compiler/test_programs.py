@@ -20,7 +20,7 @@ from jepa_r.dma.bound import ReadBound, WriteBound
 from jepa_r.dma.mover import MoveSource
 from jepa_r.vector.unit import VectorUnit
 from jepa_r_sim.compiler import compile_encoder, compile_predictor
-from jepa_r_sim.model.shapes import MODELS
+from jepa_r_sim.model.shapes import MODELS, PredictorConfig
 
 from .interpreter import interpret
 
@@ -32,24 +32,40 @@ CASES = {
     "vitg-ac": ("jepa-r", evolve(VITG, depth=3), 1),
     "vitg-ac, six cameras": ("jepa-r", evolve(VITG, depth=2), 6),
 }
-#: Preset, model and steps of rollouts.
+NANO, SMALL = MODELS["nano"], PRESETS["nano"].predictor
+#: Words of three segments; rows in blocks of 12 and 6; heads within words, and beyond their ends.
+ODD = evolve(
+    SMALL, tiles=2, program_words=4096,
+    tile=evolve(
+        SMALL.tile, rows=6, lanes=2, acc_rows=12, act_words=2048, x_words=2048, rope_words=512
+    ),
+)  # fmt: skip
+ODDER = evolve(
+    NANO, width=22, heads=1, head_dim=22,
+    predictor=PredictorConfig(width=20, heads=2, head_dim=10, depth=2, mlp=37, steps=3),
+)  # fmt: skip
+#: Cluster, model and steps of rollouts.
 ROLLOUTS = {
-    "one step": ("nano", MODELS["nano"], 1),
-    "three steps": ("nano", MODELS["nano"], 3),
-    "vitg-ac, one step": ("jepa-r", evolve(VITG, predictor=evolve(VITG.predictor, depth=1)), 1),
-}
+    "one step": (SMALL, NANO, 1),
+    "three steps": (SMALL, NANO, 3),
+    "odd, one step": (ODD, ODDER, 1),
+    "odd, three steps": (ODD, ODDER, 3),
+    "vitg-ac, one step": (
+        PRESETS["jepa-r"].predictor, evolve(VITG, predictor=evolve(VITG.predictor, depth=1)), 1,
+    ),
+}  # fmt: skip
 CASES |= ROLLOUTS
 
 
 @cache
 def compiled(case):
-    preset, model, count = CASES[case]
+    place, model, count = CASES[case]
     if case in ROLLOUTS:
-        return compile_predictor(PRESETS[preset].predictor, model, horizon=count, trace=True)
+        return compile_predictor(place, model, horizon=count, trace=True)
     # One of them also moves its latents to the latent store.
     stores = case == "nano"
     return compile_encoder(
-        PRESETS[preset].encoder, model, cameras=count, latent_store=stores, base=4096 * stores
+        PRESETS[place].encoder, model, cameras=count, latent_store=stores, base=4096 * stores
     )
 
 
