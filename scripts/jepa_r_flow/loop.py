@@ -30,14 +30,12 @@ from .compile import write_images
 from .console import Stages
 from .loop_picture import draw_loop
 from .models import quantised_model
+from .planning import REACHED
 
 __all__ = ["StateError", "Task", "read_state", "read_task", "run_loop"]
 
 Int16 = npt.NDArray[np.int16]
 Pictures = npt.NDArray[np.uint8]
-
-#: Distance in metres at which the scene's goal counts as reached.
-_REACHED = 0.03
 
 
 class StateError(ValueError):
@@ -293,7 +291,7 @@ def _draw(
         deviations=first.deviations[:, 0] * fine,
         costs=first.elite_costs * (LATENT_LSB / planned[0].latent.size),
         limit=DEFAULT_MOVE,
-        reached=_REACHED,
+        reached=REACHED,
         others=others,
         title="Frame, goal and joint state to an action, on the generated hardware",
         caption=[

@@ -21,12 +21,13 @@ from jepa_r_sim.golden.planner import Settings
 from jepa_r_sim.model import encoder, integer
 from jepa_r_sim.model.preprocess import centre_crop, open_photograph, patches_of
 from jepa_r_sim.model.quality import compare
+from jepa_r_sim.scene import SIDE
 from jepa_r_sim.system import run_encoder
 
 from .compile import write_images
 from .console import Stages
 from .loop import read_task, run_loop
-from .models import load_encoder, load_model, quantised
+from .models import load_encoder, load_model, load_shapes, quantised
 from .output import replaced, write_result
 from .picture import draw
 from .wcet import check_plan
@@ -106,6 +107,12 @@ def plan(
     """
     config = load(preset, overrides)
     check_plan(config, horizon=horizon, samples=samples, elites=elites)
+    side = load_shapes(model).image
+    if image is None and goal is None and side != SIDE:
+        raise ConfigError(
+            f"model {model} reads pictures of {side} pixels; the scene has {SIDE}: give --image "
+            "and --goal"
+        )
     settings = Settings.of(
         samples=samples, iterations=iterations, elites=elites, horizon=horizon, seed=seed
     )

@@ -42,7 +42,8 @@ def wcet(
     Raises
     ------
     ConfigError
-        If the configuration is not allowed, or the model does not fit the cluster.
+        If the configuration is not allowed, the model does not fit the cluster, or a horizon is
+        given for what does not plan.
     WeightsError
         If there is no such model, or its file is not one.
     """
@@ -50,6 +51,8 @@ def wcet(
     shapes = load_shapes(model)
     result = {"preset": config.name, "model": model, "cameras": cameras}
     plans = config.predictor is not None and shapes.predictor is not None
+    if horizon > 1 and not plans:
+        raise ConfigError(f"horizon is {horizon}; only a chip and a model with predictors plan")
     if plans:
         check_plan(config, horizon=horizon, samples=samples, elites=elites)
     with stages.stage("schedule"):

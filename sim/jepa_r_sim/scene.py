@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from .model.units import GRIPPER, GRIPPER_MAX, from_units, to_units
 
-__all__ = ["BOX", "Scene", "distance", "draw_poses", "draw_task"]
+__all__ = ["BOX", "SIDE", "Scene", "distance", "draw_poses", "draw_task"]
 
 Float = npt.NDArray[np.float64]
 Int16 = npt.NDArray[np.int16]

@@ -258,6 +258,20 @@ def test_plans_that_cannot_be_are_refused(arguments, sentence):
     assert message("wcet", *arguments) == sentence
 
 
+def test_steps_of_what_does_not_plan_are_refused():
+    assert message("wcet", "--preset", "ecp5", "--horizon", 2) == (
+        "horizon is 2; only a chip and a model with predictors plan"
+    )
+
+
+def test_models_that_cannot_see_the_scene_are_refused(tmp_path):
+    expected = (
+        "model vitg-ac reads pictures of 256 pixels; the scene has 64: give --image and --goal"
+    )
+    assert message("run", "--model", "vitg-ac", "-o", tmp_path / "out") == expected
+    assert not list(tmp_path.iterdir())
+
+
 # Plans on the RTL.
 
 
