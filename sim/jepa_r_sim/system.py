@@ -110,7 +110,7 @@ class Rollouts:
 
     Attributes
     ----------
-    done, fault, cycles
+    done, fault, cycles, slipped
         As of :class:`RunResult`.
     distances
         Of each tile's last prediction from the goal.
@@ -121,6 +121,7 @@ class Rollouts:
     done: bool
     fault: str
     cycles: int
+    slipped: int
     distances: list[int]
     latents: npt.NDArray[np.int8]
 
@@ -186,6 +187,7 @@ def run_predictor(
     *,
     workdir: Path,
     mode: Sequence[Sequence[Any]] = (("worst",),),
+    elastic: bool = False,
     simulation: Simulation | None = None,
     seed: int = 1,
 ) -> list[Rollouts]:
@@ -201,8 +203,8 @@ def run_predictor(
         INT8 ``[tokens, width]``: where candidates start, and what their end is compared with.
     actions, states
         INT16 ``[candidates, horizon, 7]``.
-    mode
-        Calls that make a :class:`jepa_r_sim.drivers.memory.Mode`.
+    mode, elastic
+        As of :class:`Run`.
     workdir, simulation, seed
         As for :func:`run_encoder`.
     """
@@ -224,7 +226,12 @@ def run_predictor(
                 for what, place in ((latent, built.latent), (goal, built.goal))
                 for address, word in compiled.latent_feed(what, place)
             ]
-        runs.append(Run(mode=mode, arguments=(end, 0), feed=feed, load=not first, again=first > 0))
+        runs.append(
+            Run(
+                mode=mode, elastic=elastic, arguments=(end, 0), feed=feed, load=not first,
+                again=first > 0,
+            )
+        )  # fmt: skip
     found = []
     for values, output in run_image(
         compiled.config, bytes(memory), program=compiled.program_address, cycles=compiled.cycles,
@@ -235,7 +242,7 @@ def run_predictor(
         found.append(
             Rollouts(
                 done=values["done"], fault=values["fault"], cycles=values["cycles"],
-                distances=distances, latents=compiled.latents(output, 0),
+                slipped=values["slipped"], distances=distances, latents=compiled.latents(output, 0),
             )
         )  # fmt: skip
     return found

@@ -51,23 +51,28 @@ class Predictor:
     def simulation(self):
         return build_cluster(self.compiled(1))
 
-    def check(self, workdir, horizon, count, *, mode=(("worst",),), seed=1, **options):
-        """Roll candidates out and compare everything."""
+    def check(self, workdir, horizon, count, *, mode=(("worst",),), late=False, seed=1, **options):
+        """Roll candidates out and compare everything; return how long each run waited.
+
+        Only runs with a ``late`` memory may wait.
+        """
         compiled = self.compiled(horizon, trace=True, **options)
         start, goal = self.latent(), self.latent()
         actions, states = self.candidates(count, horizon)
         golden = rollout(self.quantised, start, actions, states).latents
         found = run_predictor(
             compiled, start, goal, actions, states, workdir=workdir, mode=mode,
-            simulation=self.simulation, seed=seed,
+            elastic=options.get("elastic", False), simulation=self.simulation, seed=seed,
         )  # fmt: skip
-        assert [(r.done, r.fault, r.cycles) for r in found] == [
+        assert late or not any(r.slipped for r in found)
+        assert [(r.done, r.fault, r.cycles - r.slipped) for r in found] == [
             (True, "NONE", compiled.cycles)
         ] * -(-count // self.config.tiles)
         latents = np.concatenate([r.latents for r in found])[:count]
         assert (latents == golden).all(), (latents != golden).sum((2, 3))
         distances = [d for r in found for d in r.distances][:count]
         assert distances == costs(golden[:, -1], goal).tolist()
+        return [r.slipped for r in found]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +134,15 @@ def test_other_shapes_are_exact_as_well(tmp_path, shape):
     for horizon in (1, 2):
         odd.check(tmp_path / f"odd_{horizon}", horizon, 3)
         split.check(tmp_path / f"split_{horizon}", horizon, 3, mode=[("random", 1)])
+
+
+def test_elastic_rollouts_wait_for_a_broken_contract_alone(predictor, tmp_path):
+    assert predictor.compiled(2, elastic=True).cycles < 1.05 * predictor.compiled(2).cycles
+    predictor.check(tmp_path / "in_time", 2, 5, elastic=True)
+    # After the program's own bursts, of which there are fewer.
+    late = [("worst",), ("broken", {"burst": 400, "by": 5000})]
+    waited = predictor.check(tmp_path / "late", 2, 5, mode=late, late=True, elastic=True)
+    assert any(waited)
 
 
 def test_as_many_rollouts_as_tiles_take_as_long_as_one():
