@@ -104,7 +104,7 @@ def draw_loop(
         axis = figure.add_subplot(film[place])
         far = "" if distances is None else f": {100 * distances[index]:.1f} cm"
         _picture(axis, frames[index], f"step {index}{far}", "black")
-    _picture(figure.add_subplot(film[_MOST_FRAMES]), goal_frame, "goal", _GREEN)
+    _picture(figure.add_subplot(film[len(shown)]), goal_frame, "goal", _GREEN)
 
     wanted = None if goal is None else np.clip((goal - poses[step])[:3], -limit, limit)
     chosen = _spread(len(elites), _MOST_ITERATIONS)
