@@ -295,6 +295,17 @@ def test_a_plan_reads_the_newest_latents_and_none_that_is_being_made(concurrent)
 
 
 @both
+@pytest.mark.parametrize("name", ["observe", "goal"])
+def test_a_plan_waits_for_the_picture_that_was_commanded_with_it(concurrent, name):
+    """Also if an older one is still being encoded, whenever the command comes."""
+    for pause in range(3, 24):
+        world = World(concurrent=concurrent, times={"encoder": 9})
+        script(world, "observe goal", 60, name, pause, f"{name} plan")
+        order = world.happened("observe_done", "goal_done", "start")
+        assert order[2:] == [f"{name}_done", f"{name}_done", "start"], pause
+
+
+@both
 def test_nothing_begins_before_memories_are_cleared(concurrent):
     world = World(concurrent=concurrent)
 

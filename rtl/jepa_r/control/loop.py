@@ -22,8 +22,8 @@ class Loop(wiring.Component):
 
     **Order.** Every command is remembered once, while it waits; the same again is refused. LOAD
     waits for all that is under way, and all others for it. GOAL begins before OBSERVE; PLAN waits
-    for one observation and one goal, if such a command came before or with it, and then goes first.
-    So all four may be written at once. Without ``concurrent``, nothing begins while anything is
+    for the observations and goals that were commanded before or with it, and then goes first. So
+    all four may be written at once. Without ``concurrent``, nothing begins while anything is
     under way; with it, a picture may be encoded while a plan is made, but for the cycles in which
     latents are copied.
 
@@ -186,14 +186,20 @@ class Loop(wiring.Component):
         encoding_goal = self.slot[1]
         for name, done in (("observe", self.observe_done), ("goal", self.goal_done)):
             mine = encoding_goal if name == "goal" else ~encoding_goal
-            coming = getattr(self, name) | wanted[name] | (~idle["encode"] & mine)
+            pending = getattr(self, name) | wanted[name]
             if name == "observe":
-                coming |= self.tick
+                pending |= self.tick
             ended = done | (~idle["encode"] & self.encoder_failed) | (begin[name] & ~able[name])
+            active = ~idle["encode"] & mine & ~ended
+            # One that runs may have one behind it; the plan waits for both.
+            behind = Signal(name=f"{name}_behind")
             with m.If((self.plan | self.tick) & ~(wanted["plan"] & ~begin["plan"])):
-                m.d.sync += before[name].eq(coming & ~ended)
+                m.d.sync += [
+                    before[name].eq(active | (pending & ~(begin[name] & ~able[name]))),
+                    behind.eq(active & pending),
+                ]
             with m.Elif(ended):
-                m.d.sync += before[name].eq(0)
+                m.d.sync += [before[name].eq(behind), behind.eq(0)]
 
         rest = self.ready & ~wanted["load"] & idle["load"]
         alone = {name: C(1, 1) if self._concurrent else idle[name] for name in ("encode", "plan")}
