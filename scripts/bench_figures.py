@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from jepa_r_flow.console import stages_on_stderr
-from jepa_r_flow.figures import BEGIN, END, measure, render
+from jepa_r_flow.figures import measure, render, replaced_quote
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -15,6 +15,4 @@ README = HERE.parent / "README.md"
 with stages_on_stderr() as stages:
     figures = measure(stages)
 (HERE / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-before, _, rest = README.read_text().partition(BEGIN)
-after = rest.partition(END)[2]
-README.write_text(f"{before}{BEGIN}\n{render(figures)}\n{END}{after}")
+README.write_text(replaced_quote(README.read_text(), "figures", render(figures)))

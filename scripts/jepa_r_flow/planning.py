@@ -158,9 +158,9 @@ def render_planning(figures: dict[str, Any]) -> str:
         f"{figures['policies']['random']['opening_error']:.2f}): the planner takes moves of less "
         "than 0.25 for none.",
         "The 3 cm were fixed before the first result, steps and samples by how long this takes. "
-        "First models missed by 9 cm:",
-        "a larger gripper, a clearer shadow and a longer training, with a readout of the pose "
-        "beside, came after them.",
+        "A first model missed by 9 cm:",
+        "a clearer shadow and a longer training, with a readout of the pose beside, came after it.",
         f"From `python scripts/bench_planning.py` ({figures['machine']}), which rewrites "
-        "`scripts/planning.json`.",
+        "`scripts/planning.json`",
+        "and this table.",
     ])

@@ -1,14 +1,31 @@
 import json
 from pathlib import Path
 
-from jepa_r_flow.figures import BEGIN, END, render
+from jepa_r_flow.figures import quoted, render, replaced_quote
+from jepa_r_flow.planning import render_planning
 
 ROOT = Path(__file__).parents[2]
 
 
+def file(name):
+    return json.loads((ROOT / "scripts" / name).read_text())
+
+
 def test_the_readme_quotes_the_measured_figures():
-    figures = json.loads((ROOT / "scripts/figures.json").read_text())
-    quoted = (ROOT / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
-    assert quoted.strip() == render(figures).strip()
-    assert figures["nano"]["match"]
-    assert figures["nano"]["cycles_predicted"] == figures["nano"]["cycles_measured"]
+    figures = file("figures.json")
+    assert quoted((ROOT / "README.md").read_text(), "figures") == render(figures).strip()
+    for part in ("nano", "loop"):
+        assert figures[part]["match"]
+        assert figures[part]["cycles_predicted"] == figures[part]["cycles_measured"]
+
+
+def test_the_readme_quotes_how_well_it_plans():
+    readme = (ROOT / "README.md").read_text()
+    assert quoted(readme, "planning") == render_planning(file("planning.json")).strip()
+
+
+def test_quotes_are_replaced_and_nothing_else():
+    text = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n"
+    changed = replaced_quote(text, "x", "new")
+    assert (quoted(text, "x"), quoted(changed, "x")) == ("old", "new")
+    assert changed == text.replace("old", "new")

@@ -43,6 +43,7 @@ async def play(dut, words, limit, *, elastic=False, arrivals=(), moves=()):
                  dut.moves_busy, dut.program_data):  # fmt: skip
         port.value = 0
     dut.elastic.value = elastic
+    dut.arguments.value = 0
     dut.rst.value = 1
     await FallingEdge(dut.clk)
     dut.rst.value = 0
