@@ -102,7 +102,7 @@ def render(figures: dict[str, Any]) -> str:
         (f"{rollouts['tiles']} rollouts on {rollouts['tiles']} tiles against one on one tile",
          f"{rollouts['cycles']:,} / {rollouts['one']:,} cycles, "
          f"{rollouts['cycles'] / rollouts['one']:.3f}"),
-        ("the whole of it, `jepa-r run`, simulator built", f"{loop['seconds']:.0f} s"),
+        ("the whole of it, `jepa-r run` with the simulator's build", f"{loop['seconds']:.0f} s"),
         ("encoder alone: cycles predicted / measured, utilisation",
          f"{nano['cycles_predicted']:,} / {nano['cycles_measured']:,}, {nano['utilisation']:.1%}"),
         ("encoder, integer against float: latent L1, cosine",
