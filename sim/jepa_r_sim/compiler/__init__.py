@@ -1,5 +1,6 @@
 """From a quantised model to images that a cluster runs, and to the length of their run."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -28,7 +29,7 @@ __all__ = [
 
 
 @define(slots=False)
-class CompiledProgram:
+class CompiledProgram(ABC):
     """A program with its data, for one cluster and one model.
 
     Attributes
@@ -43,9 +44,9 @@ class CompiledProgram:
     program: Program
 
     @property
+    @abstractmethod
     def builder(self) -> Builder:
         """Operations and places."""
-        raise NotImplementedError
 
     @property
     def about(self) -> dict[str, int]:
@@ -53,9 +54,9 @@ class CompiledProgram:
         return {"elastic": int(self.builder.scheduler.elastic)}
 
     @property
+    @abstractmethod
     def macs(self) -> int:
         """Multiplications of the model, padding not counted."""
-        raise NotImplementedError
 
     @property
     def cycles(self) -> int:

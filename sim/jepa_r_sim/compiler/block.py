@@ -1,5 +1,6 @@
 """Blocks of a transformer as operations: what encoder and predictor have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ class Stream:
         }
 
 
-class BlockProgram(Builder):
+class BlockProgram(Builder, ABC):
     """Builder of transformer blocks over the rows of a tile.
 
     A subclass sets the attributes below before it adds a block, and gives keys, values and
@@ -137,17 +138,17 @@ class BlockProgram(Builder):
         """
         yield 0, first, count
 
+    @abstractmethod
     def _key_place(self, layer: int) -> int:
         """Where keys ``[rows, inner]`` of a layer go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _value_place(self, layer: int, row: int) -> int:
         """Where values ``[inner, rows]`` of the rows that ``row`` belongs to go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _attention(self, n: int, context: int, shift2: int) -> None:
         """Attention of a layer: from queries, keys and values to the context."""
-        raise NotImplementedError
 
     # Blocks.
 

@@ -1,6 +1,7 @@
 """Weights in floating point: random ones, and safetensors files."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def predictor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 @frozen(eq=False)
-class Weights:
+class Weights(ABC):
     """All tensors of a part of a model, FP32; the parts say under which names.
 
     Raises
@@ -115,9 +116,9 @@ class Weights:
     config: ModelConfig
     tensors: Mapping[str, Float] = field(repr=False)
 
+    @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors."""
-        raise NotImplementedError
 
     def __attrs_post_init__(self) -> None:
         expected = self.shapes()
