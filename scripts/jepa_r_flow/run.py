@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_r.config import ConfigError, load
+from jepa_r.config import ChipConfig, ConfigError, load
 from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
 from jepa_r_sim.compiler import compile_encoder
@@ -35,6 +35,10 @@ from .wcet import check_plan
 __all__ = ["encode", "plan", "run"]
 
 
+#: Multipliers of the largest chip that is simulated: two tiles of 128 x 128.
+MOST_MULTIPLIERS = 1 << 15
+
+
 def run(*, encode_only: bool = False, image: Path | None = None, **options: Any) -> dict[str, Any]:
     """Plan with what can plan, and encode with what cannot; see :func:`plan` and :func:`encode`.
 
@@ -43,7 +47,8 @@ def run(*, encode_only: bool = False, image: Path | None = None, **options: Any)
     Raises
     ------
     ConfigError
-        If a goal or a state is given for what is only encoded; and as of both.
+        If a goal or a state is given for what is only encoded, or the chip is far too large to be
+        simulated; and as of both.
     """
     config = load(options["preset"], options.get("overrides", ()))
     reasons = {
@@ -58,9 +63,21 @@ def run(*, encode_only: bool = False, image: Path | None = None, **options: Any)
         for name in ("goal", "state"):
             if options.get(name) is not None:
                 raise ConfigError(f"--{name} is {options[name]}; it is of use to plans: {reason}")
+        _check_size(config, config.encoder.macs_per_cycle)
         known = ("preset", "model", "overrides", "seed", "waves", "output", "stages")
         return encode(image=image, **{k: v for k, v in options.items() if k in known})
+    assert config.predictor is not None
+    _check_size(config, config.encoder.macs_per_cycle + config.predictor.macs_per_cycle)
     return plan(image=image, **options)
+
+
+def _check_size(config: ChipConfig, multipliers: int) -> None:
+    """Refuse what would compile for hours before its first cycle."""
+    if multipliers > MOST_MULTIPLIERS:
+        raise ConfigError(
+            f"{config.name} has {multipliers:,} multipliers; run simulates at most "
+            f"{MOST_MULTIPLIERS:,}: use wcet for its cycles, or a smaller chip"
+        )
 
 
 def _predicts(model: str) -> bool:

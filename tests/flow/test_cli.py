@@ -383,3 +383,18 @@ def test_states_that_are_none_are_refused(tmp_path, text, sentence):
     found = message("run", "--state", path, "-o", tmp_path / "out")
     assert found.startswith(sentence.format(path=path))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "jepa-r has 147,456 multipliers; run simulates at most 32,768: use wcet for its "
+         "cycles, or a smaller chip"),
+        (("--encode",), "jepa-r has 131,072 multipliers; run simulates at most 32,768: use wcet "
+         "for its cycles, or a smaller chip"),
+    ],
+)  # fmt: skip
+def test_a_chip_that_nobody_can_wait_for_is_refused(tmp_path, arguments, sentence):
+    command = ("run", "--preset", "jepa-r", *arguments, "-o", tmp_path / "out")
+    assert message(*command) == sentence
+    assert not (tmp_path / "out").exists()
