@@ -15,7 +15,7 @@ from jepa_r.vector.layouts import Mode, Second, Stat
 from ..golden.rows import NormProfile
 from ..model.quantised import Linear, Norm, QuantisedLayer, Rope
 from ..model.shapes import ModelConfig, PredictorConfig
-from .builder import Builder, Finish, ceil
+from .builder import Blocking, Builder, Finish, ceil
 from .image import Image, column_words
 
 __all__ = ["BlockProgram", "Stream", "Widths"]
@@ -25,7 +25,7 @@ _MASKED = -(1 << 30)
 
 
 @frozen
-class Widths:
+class Widths(Blocking):
     """Channels of a model, padded for a cluster: heads one by one, other widths at their end.
 
     Attributes
@@ -56,14 +56,6 @@ class Widths:
     def hidden(self) -> int:
         """Channels inside the MLP."""
         return ceil(self.model.mlp, self.config.tile.lanes)
-
-    def blocks(self, channels: int) -> int:
-        """K-blocks of a number of channels."""
-        return -(-channels // self.config.tile.rows)
-
-    def segments(self, channels: int) -> int:
-        """Segments of a number of channels, the last one not always full."""
-        return -(-channels // self.config.tile.lanes)
 
 
 @frozen

@@ -20,7 +20,7 @@ from .image import Image, column_words
 from .operations import Operation
 from .schedule import Scheduler
 
-__all__ = ["Allocator", "Builder", "Finish", "Matrix", "blocked", "ceil"]
+__all__ = ["Allocator", "Blocking", "Builder", "Finish", "Matrix", "blocked", "ceil"]
 
 Matrix = npt.NDArray[np.int8]
 
@@ -61,7 +61,21 @@ class Allocator:
         )
 
 
-class Builder:
+class Blocking:
+    """How channels fill the words of a cluster."""
+
+    config: ClusterConfig
+
+    def blocks(self, channels: int) -> int:
+        """K-blocks of a number of channels."""
+        return -(-channels // self.config.tile.rows)
+
+    def segments(self, channels: int) -> int:
+        """Segments of a number of channels, the last one not always full."""
+        return -(-channels // self.config.tile.lanes)
+
+
+class Builder(Blocking):
     """Operations of one cluster, scheduled as they are added.
 
     Parameters
@@ -90,14 +104,6 @@ class Builder:
         self._half = 0
         self._ring = 0
         self._params = 0
-
-    def blocks(self, channels: int) -> int:
-        """K-blocks of a number of channels."""
-        return -(-channels // self.config.tile.rows)
-
-    def segments(self, channels: int) -> int:
-        """Segments of a number of channels, the last one not always full."""
-        return -(-channels // self.config.tile.lanes)
 
     # Memories.
 
