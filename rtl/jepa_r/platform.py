@@ -9,8 +9,29 @@ Verilog, as nested macros 2 s and less than 1 MB.
 
 from amaranth import *
 from amaranth.lib import wiring
+from attrs import frozen
 
-__all__ = ["Macro", "VerilogPlatform"]
+__all__ = ["Macro", "MemoryShape", "VerilogPlatform"]
+
+
+@frozen(kw_only=True)
+class MemoryShape:
+    """What a technology must offer to replace a memory.
+
+    Attributes
+    ----------
+    words, bits : :class:`int`
+        Words, and bits of each, check bits included.
+    segments : :class:`int`
+        Parts of a word that are written alone.
+    ports : :class:`str`
+        ``"1rw"`` (a read or a write a cycle) or ``"1r1w"`` (both).
+    """
+
+    words: int
+    bits: int
+    segments: int
+    ports: str
 
 
 class Macro(wiring.Component):
