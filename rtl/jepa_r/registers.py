@@ -16,6 +16,7 @@ from systemrdl.rdltypes import AccessType, OnWriteType, PrecedenceType
 from .config import ChipConfig
 from .control.axi_lite import AxiLite, AxiLiteTarget
 from .dma.axi import Response
+from .platform import Macro
 
 __all__ = [
     "DESCRIPTION", "Field", "Kind", "Register", "Registers", "chip_parameters",
@@ -295,7 +296,7 @@ def _kind(name, node):
     raise ValueError(f"{name} has sw = {software.name}, hw = {has('hw').name}: no kind of field")
 
 
-class Registers(wiring.Component):
+class Registers(Macro):
     """Decoder of the registers that a description has, behind AXI4-Lite.
 
     Answers: ``DECERR`` where there is no register; ``SLVERR`` for a write to a register that
@@ -346,13 +347,13 @@ class Registers(wiring.Component):
                     members[f"{name}_incr"] = In(_array(unsigned(1), register.count))
                 if field.kind == Kind.EVENT:
                     members[f"{register.member}_intr"] = Out(unsigned(1))
-        super().__init__(members)
+        super().__init__(members, macro_name="registers")
 
     @property
     def registers(self):
         return self._registers
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.target = target = AxiLiteTarget(address_bits=ADDRESS_BITS)
         wiring.connect(m, wiring.flipped(self.lite), target.lite)

@@ -65,7 +65,11 @@ def synthesise(files: list[Path], top: str) -> None:
 
 
 def _memories(files: list[Path], top: str) -> list[Path]:
-    return [path for path in files if path.stem != top and MEMORY.search(path.read_text())]
+    """Files that are a memory and nothing else; queues are parts of what uses them."""
+    texts = {path: path.read_text() for path in files if path.stem != top}
+    return [
+        path for path, text in texts.items() if MEMORY.search(text) and text.count("endmodule") == 1
+    ]
 
 
 def _read(files: list[Path], memories: list[Path], top: str) -> str:
@@ -166,6 +170,17 @@ def test_every_module_is_emitted_once(emitted):
         for name in re.findall(r"^module (\S+?)[\s(]", path.read_text(), re.M)
     ]
     assert len(names) == len(set(names))
+
+
+def test_components_are_modules_with_readable_interfaces(emitted):
+    """Only queues and codes, which say nothing to a reader, are parts of another's module."""
+    files, top = emitted
+    for path in files:
+        headers = re.findall(r"^module (\S+?)\s?\((.*?)\);", path.read_text(), re.M | re.S)
+        assert headers[0][0] == path.stem
+        assert "$" not in headers[0][1], path.name
+        if path.stem.endswith(("chip", "cluster", "slice", "planner")) or path.stem == top:
+            assert len(headers) == 1, [name for name, _ports in headers]
 
 
 def test_memory_is_inferred_and_missing_modules_are_found(tmp_path):

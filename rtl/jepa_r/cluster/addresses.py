@@ -1,11 +1,11 @@
 """The check that every address lies inside its memory."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..dma.mover import MoveSource
+from ..platform import Macro
 from ..vector.layouts import Mode, Second, Stat, VectorStep
 from .isa import ADDRESS, Destination, Other, Result, Source
 from .streams import ArrayEdge, ArrayReads, VectorReads, VectorWrites
@@ -16,7 +16,7 @@ __all__ = ["AddressCheck"]
 _TABLE_WORDS = 64
 
 
-class AddressCheck(wiring.Component):
+class AddressCheck(Macro):
     """Tell of every access that lies outside its memory, or goes to a tile that does not exist.
 
     A memory takes the low bits of an address and would answer with another word; all addresses of a
@@ -27,6 +27,8 @@ class AddressCheck(wiring.Component):
     ----------
     config : :class:`jepa_r.config.ClusterConfig`
         Sizes.
+    name : :class:`str`
+        Name of the cluster on a chip that has two, which the Verilog module carries.
 
     Members
     -------
@@ -48,29 +50,32 @@ class AddressCheck(wiring.Component):
     #: Cycles from an address to ``outside``.
     LATENCY = 2
 
-    def __init__(self, *, config):
+    def __init__(self, *, config, name=""):
         self._config = config
-        super().__init__({
-            "array_reads": In(ArrayReads),
-            "array_edge": In(ArrayEdge),
-            "vector_reads": In(VectorReads),
-            "step": In(VectorStep()),
-            "writes": In(VectorWrites),
-            "load_en": In(1),
-            "load_dest": In(Destination),
-            "load_addr": In(ADDRESS),
-            "load_tiles": In(16),
-            "booting": In(1),
-            "move_en": In(1),
-            "move_source": In(MoveSource),
-            "move_tile": In(4),
-            "move_addr": In(ADDRESS),
-            "shared_en": In(1),
-            "shared_addr": In(ADDRESS),
-            "outside": Out(1),
-        })
+        super().__init__(
+            {
+                "array_reads": In(ArrayReads),
+                "array_edge": In(ArrayEdge),
+                "vector_reads": In(VectorReads),
+                "step": In(VectorStep()),
+                "writes": In(VectorWrites),
+                "load_en": In(1),
+                "load_dest": In(Destination),
+                "load_addr": In(ADDRESS),
+                "load_tiles": In(16),
+                "booting": In(1),
+                "move_en": In(1),
+                "move_source": In(MoveSource),
+                "move_tile": In(4),
+                "move_addr": In(ADDRESS),
+                "shared_en": In(1),
+                "shared_addr": In(ADDRESS),
+                "outside": Out(1),
+            },
+            macro_name="_".join(filter(None, (name, "addresses"))),
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         config, tile = self._config, self._config.tile
         parts = tile.rows // tile.lanes

@@ -1,10 +1,11 @@
 """Start-up: fetch a program image, and refuse one that is not for this chip."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from ..dma.reader import ReadDescriptor
+from ..platform import Macro
 from .isa import VERSION, WORD_BYTES, Destination, Fault
 
 __all__ = ["MAGIC", "Boot", "Header", "image_offset"]
@@ -37,7 +38,7 @@ def image_offset(data_bytes):
     return (-(-WORD_BYTES // data_bytes) + 1) * data_bytes
 
 
-class Boot(wiring.Component):
+class Boot(Macro):
     """Read header and program, check them, and start the sequencer.
 
     Parameters
@@ -48,6 +49,8 @@ class Boot(wiring.Component):
         Words that the program memory holds.
     data_bytes : :class:`int`
         Bytes of a beat.
+    name : :class:`str`
+        Name of the cluster on a chip that has two, which the Verilog module carries.
 
     Members
     -------
@@ -75,27 +78,30 @@ class Boot(wiring.Component):
         For one cycle, why the image is refused.
     """
 
-    def __init__(self, *, config_hash, program_words, data_bytes):
+    def __init__(self, *, config_hash, program_words, data_bytes, name=""):
         self._config_hash = config_hash
         self._program_words = program_words
         self._offset = image_offset(data_bytes)
-        super().__init__({
-            "start": In(1),
-            "load": In(1),
-            "elastic": In(1),
-            "address": In(32),
-            "o": Out(stream.Signature(ReadDescriptor())),
-            "header_en": In(1),
-            "header": In(Header),
-            "completed": In(1),
-            "active": Out(1),
-            "begin": Out(1),
-            "loaded": Out(1),
-            "loaded_header": Out(Header),
-            "fault": Out(Fault),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "load": In(1),
+                "elastic": In(1),
+                "address": In(32),
+                "o": Out(stream.Signature(ReadDescriptor())),
+                "header_en": In(1),
+                "header": In(Header),
+                "completed": In(1),
+                "active": Out(1),
+                "begin": Out(1),
+                "loaded": Out(1),
+                "loaded_header": Out(Header),
+                "fault": Out(Fault),
+            },
+            macro_name="_".join(filter(None, (name, "boot"))),
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         address = Signal(32)
         run = Signal()

@@ -13,6 +13,7 @@ from ..dma.mover import Mover, MoveSource
 from ..dma.reader import DmaReader
 from ..fabric.delay import delay
 from ..memory.sram import Sram
+from ..platform import Macro
 from ..vector.layouts import ColumnParams
 from .addresses import AddressCheck
 from .boot import Boot, Header
@@ -55,7 +56,7 @@ def make_mover(config):
     )
 
 
-class Cluster(wiring.Component):
+class Cluster(Macro):
     """Sequencer, DMA, shared memories and N tile slices in lockstep.
 
     A program image in memory says everything: ``start`` with its address, and after the compiler's
@@ -70,7 +71,7 @@ class Cluster(wiring.Component):
     config : :class:`jepa_r.config.ClusterConfig`
         Sizes.
     name : :class:`str`
-        Name of the cluster on a chip that has two, which its slices' Verilog modules carry.
+        Name of the cluster on a chip that has two, which the Verilog modules of its own carry.
 
     Members
     -------
@@ -118,40 +119,43 @@ class Cluster(wiring.Component):
     def __init__(self, *, config, name=""):
         self._config = config
         self._name = name
-        super().__init__({
-            "start": In(1),
-            "load": In(1),
-            "again": In(1),
-            "program_address": In(32),
-            "arguments": In(data.ArrayLayout(32, len(ARGUMENTS))),
-            "elastic": In(1),
-            "windows": In(data.ArrayLayout(Window(), WINDOWS)),
-            "axi": Out(AxiSignature(data_bytes=config.memory.data_bytes)),
-            "ready": Out(1),
-            "running": Out(1),
-            "done": Out(1),
-            "fault": Out(Fault),
-            "cycles": Out(32),
-            "slipped": Out(32),
-            "loaded": Out(1),
-            "header": Out(Header),
-            "feed_en": In(1),
-            "feed_tiles": In(16),
-            "feed_addr": In(ADDRESS),
-            "feed_data": In(8 * config.tile.rows),
-            "latent_en": Out(1),
-            "latent_addr": Out(ADDRESS),
-            "latent_data": Out(8 * config.tile.rows),
-            "distances": Out(data.ArrayLayout(48, config.tiles)),
-            "corrected": Out(32),
-            "inject": In(2),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "load": In(1),
+                "again": In(1),
+                "program_address": In(32),
+                "arguments": In(data.ArrayLayout(32, len(ARGUMENTS))),
+                "elastic": In(1),
+                "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+                "axi": Out(AxiSignature(data_bytes=config.memory.data_bytes)),
+                "ready": Out(1),
+                "running": Out(1),
+                "done": Out(1),
+                "fault": Out(Fault),
+                "cycles": Out(32),
+                "slipped": Out(32),
+                "loaded": Out(1),
+                "header": Out(Header),
+                "feed_en": In(1),
+                "feed_tiles": In(16),
+                "feed_addr": In(ADDRESS),
+                "feed_data": In(8 * config.tile.rows),
+                "latent_en": Out(1),
+                "latent_addr": Out(ADDRESS),
+                "latent_data": Out(8 * config.tile.rows),
+                "distances": Out(data.ArrayLayout(48, config.tiles)),
+                "corrected": Out(32),
+                "inject": In(2),
+            },
+            macro_name="_".join(filter(None, (name, "cluster"))),
+        )
 
     @property
     def config(self):
         return self._config
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         config, tile, memory = self._config, self._config.tile, self._config.memory
         sizes = word_bytes(config)
@@ -164,6 +168,7 @@ class Cluster(wiring.Component):
             config_hash=config.hash,
             program_words=config.program_words,
             data_bytes=memory.data_bytes,
+            name=self._name,
         )
         m.submodules.reader = reader = DmaReader(
             data_bytes=memory.data_bytes,
@@ -387,7 +392,7 @@ class Cluster(wiring.Component):
             corrected.append(unit.corrected)
         m.d.comb += mover.r_data.eq(moved_word)
 
-        m.submodules.addresses = addresses = AddressCheck(config=config)
+        m.submodules.addresses = addresses = AddressCheck(config=config, name=self._name)
         m.d.comb += [
             addresses.array_reads.eq(array_stream.reads),
             addresses.array_edge.eq(array_stream.edge),

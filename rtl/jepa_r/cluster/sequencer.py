@@ -1,10 +1,12 @@
 """The time-triggered sequencer."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from ..memory.sram import Sram
+from ..platform import Macro
 from ..vector.layouts import NormProfileLayout
 from .isa import (
     ADDS,
@@ -32,7 +34,7 @@ _ENGINES = {
 }
 
 
-class Sequencer(wiring.Component):
+class Sequencer(Macro):
     """Starts every operation of a program in the cycle that the compiler gave it.
 
     Decoding runs ahead of time: a word takes :attr:`WORD_CYCLES`, a jump :attr:`JUMP_CYCLES`, and
@@ -91,10 +93,10 @@ class Sequencer(wiring.Component):
     """
 
     #: Cycles between two words, and between the two around an END that jumps back.
-    WORD_CYCLES = 3
-    JUMP_CYCLES = 8
+    WORD_CYCLES = 1 + Sram.READ_LATENCY
+    JUMP_CYCLES = WORD_CYCLES + 3 + Sram.READ_LATENCY
     #: Time at which the first word is executed, and from there to the head of an engine's queue.
-    FIRST_CYCLES = 5
+    FIRST_CYCLES = 3 + Sram.READ_LATENCY
     QUEUE_CYCLES = 2
 
     def __init__(self, *, program_words, queue):
@@ -120,10 +122,11 @@ class Sequencer(wiring.Component):
                 "fault": Out(Fault),
             }
             | {name: Out(LAYOUTS[engine]) for name, engine in _ENGINES.items()}
-            | {f"{name}_start": Out(1) for name in _ENGINES}
+            | {f"{name}_start": Out(1) for name in _ENGINES},
+            macro_name=f"sequencer_{program_words}x{queue}",
         )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         time = Signal(32)  # start of the last operation met
@@ -201,18 +204,18 @@ class Sequencer(wiring.Component):
 
         ahead = Signal(WORD_BITS)  # the next word, if it came while this one waits
         ahead_valid = Signal()
-        ahead_due = Signal(2)  # one bit a cycle of the memory's latency
+        ahead_due = Signal(Sram.READ_LATENCY)  # one bit a cycle of it
         opcode_fault = Signal()
         unfinished = Signal()
         flush = Signal()
-        m.d.sync += ahead_due.eq(Cat(self.program_en, ahead_due[0]) & ~flush.replicate(2))
+        m.d.sync += ahead_due.eq(Mux(flush, 0, Cat(self.program_en, ahead_due)))
         next_word = Signal(WORD_BITS)
         next_ready = Signal()
         m.d.comb += [
             next_word.eq(Mux(ahead_valid, ahead, self.program_data)),
-            next_ready.eq(ahead_valid | ahead_due[1]),
+            next_ready.eq(ahead_valid | ahead_due[-1]),
         ]
-        with m.If(ahead_due[1] & ~ahead_valid):
+        with m.If(ahead_due[-1] & ~ahead_valid):
             m.d.sync += [ahead.eq(self.program_data), ahead_valid.eq(1)]
 
         def advance():

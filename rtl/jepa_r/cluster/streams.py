@@ -5,11 +5,12 @@ differ only in their memories' contents.
 """
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
 from ..memory.sram import Sram
+from ..platform import Macro
 from ..vector.layouts import VectorStep
 from .isa import ADDRESS, LAYOUTS, Engine, Other, Result, Source
 
@@ -61,7 +62,7 @@ VectorReads = data.StructLayout({
 VectorWrites = data.StructLayout({"result": Result, "addr": ADDRESS, "seg": 8})
 
 
-class ArrayStream(wiring.Component):
+class ArrayStream(Macro):
     """Reads the operands of a chain of passes.
 
     B's rows of the first pass are read from the cycle after ``start``; A follows N cycles later,
@@ -93,16 +94,19 @@ class ArrayStream(wiring.Component):
 
     def __init__(self, *, rows):
         self._rows = rows
-        super().__init__({
-            "start": In(1),
-            "operation": In(LAYOUTS[Engine.TILE]),
-            "reads": Out(ArrayReads),
-            "a_mask": Out(rows),
-            "edge": Out(ArrayEdge),
-            "collision": Out(1),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "operation": In(LAYOUTS[Engine.TILE]),
+                "reads": Out(ArrayReads),
+                "a_mask": Out(rows),
+                "edge": Out(ArrayEdge),
+                "collision": Out(1),
+            },
+            macro_name=f"array_stream_{rows}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         op = self.operation
 
@@ -201,7 +205,7 @@ class ArrayStream(wiring.Component):
         return m
 
 
-class VectorStream(wiring.Component):
+class VectorStream(Macro):
     """Walks the rows and segments of a vector operation, a step a cycle.
 
     The first step is read in the cycle after ``start``; an operation of S steps takes S cycles, and
@@ -232,17 +236,20 @@ class VectorStream(wiring.Component):
 
     def __init__(self, *, segments):
         self._segments = segments
-        super().__init__({
-            "start": In(1),
-            "operation": In(LAYOUTS[Engine.VECTOR]),
-            "reads": Out(VectorReads),
-            "step": Out(VectorStep()),
-            "writes": Out(VectorWrites),
-            "clear": Out(1),
-            "collision": Out(1),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "operation": In(LAYOUTS[Engine.VECTOR]),
+                "reads": Out(VectorReads),
+                "step": Out(VectorStep()),
+                "writes": Out(VectorWrites),
+                "clear": Out(1),
+                "collision": Out(1),
+            },
+            macro_name=f"vector_stream_{segments}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         op = Signal(LAYOUTS[Engine.VECTOR], reset_less=True)
         active = Signal()

@@ -1,10 +1,11 @@
 """Action out: one packet a control period, from what is known at its start."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..dma.crc import Crc32
+from ..platform import Macro
 from .axi_stream import AxiStream
 from .state_in import FEATURES
 
@@ -31,7 +32,7 @@ class Snapshot(data.StructLayout):
         })
 
 
-class ActionOut(wiring.Component):
+class ActionOut(Macro):
     """Action packets, one every ``period`` cycles.
 
     A packet has ten words of 32 bits: 0 the number of the period since reset, from 0; 1 and 2 the
@@ -73,20 +74,23 @@ class ActionOut(wiring.Component):
     LEAST_PERIOD = 16
 
     def __init__(self):
-        super().__init__({
-            "period": In(32),
-            "clamped": Out(1),
-            "time": In(64),
-            "age": In(32),
-            "plan": In(16),
-            "planned": In(1),
-            "stale": In(1),
-            "action": In(data.ArrayLayout(signed(16), FEATURES)),
-            "o": Out(AxiStream()),
-            "overrun": Out(1),
-        })
+        super().__init__(
+            {
+                "period": In(32),
+                "clamped": Out(1),
+                "time": In(64),
+                "age": In(32),
+                "plan": In(16),
+                "planned": In(1),
+                "stale": In(1),
+                "action": In(data.ArrayLayout(signed(16), FEATURES)),
+                "o": Out(AxiStream()),
+                "overrun": Out(1),
+            },
+            macro_name="action_out",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         begin = self._periods(m)
         snapshot = self._snapshot(m, begin)

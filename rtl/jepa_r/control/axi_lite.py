@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..dma.axi import Response
+from ..platform import Macro
 
 __all__ = ["AxiLite", "AxiLiteTarget"]
 
@@ -61,7 +62,7 @@ class AxiLite(wiring.Signature):
         })
 
 
-class AxiLiteTarget(wiring.Component):
+class AxiLiteTarget(Macro):
     """Accesses of an AXI4-Lite manager, one read and one write at a time.
 
     Addresses and data of writes may come in any order. Every valid and ready is a register, and
@@ -105,20 +106,23 @@ class AxiLiteTarget(wiring.Component):
     def __init__(self, *, address_bits):
         if address_bits < 3:
             raise ValueError(f"address_bits is {address_bits}; words have at least 3")
-        super().__init__({
-            "lite": In(AxiLite(address_bits=address_bits)),
-            "write_address": Out(address_bits - 2),
-            "write_data": Out(8 * WORD_BYTES),
-            "write_strobe": Out(WORD_BYTES),
-            "write_response": In(Response),
-            "write": Out(1),
-            "read_address": Out(address_bits - 2),
-            "read": Out(1),
-            "read_data": In(8 * WORD_BYTES),
-            "read_response": In(Response),
-        })
+        super().__init__(
+            {
+                "lite": In(AxiLite(address_bits=address_bits)),
+                "write_address": Out(address_bits - 2),
+                "write_data": Out(8 * WORD_BYTES),
+                "write_strobe": Out(WORD_BYTES),
+                "write_response": In(Response),
+                "write": Out(1),
+                "read_address": Out(address_bits - 2),
+                "read": Out(1),
+                "read_data": In(8 * WORD_BYTES),
+                "read_response": In(Response),
+            },
+            macro_name=f"axi_lite_target_{address_bits}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         self._writes(m)
         self._reads(m)

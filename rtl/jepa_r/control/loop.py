@@ -1,13 +1,14 @@
 """What happens when: commands to runs of the encoder, of the predictor and of the planner."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["Loop"]
 
 
-class Loop(wiring.Component):
+class Loop(Macro):
     """Take commands, and begin what they ask for as soon as it may begin.
 
     =========  ====================================================================================
@@ -92,45 +93,48 @@ class Loop(wiring.Component):
         self._concurrent = concurrent
         commands = ("load", "goal", "observe", "plan", "tick")
         clusters = ("encoder", "predictor")
-        super().__init__({
-            **{name: In(1) for name in commands},
-            "ready": In(1),
-            "frame": In(32),
-            "goal_frame": In(32),
-            **{
-                f"{name}_{state}": In(1)
-                for name in clusters
-                for state in ("ready", "loaded", "fits", "failed")
+        super().__init__(
+            {
+                **{name: In(1) for name in commands},
+                "ready": In(1),
+                "frame": In(32),
+                "goal_frame": In(32),
+                **{
+                    f"{name}_{state}": In(1)
+                    for name in clusters
+                    for state in ("ready", "loaded", "fits", "failed")
+                },
+                **{f"{name}_{order}": Out(1) for name in clusters for order in ("load", "run")},
+                "picture": Out(32),
+                "slot": Out(2),
+                "feed": Out(1),
+                "feed_slot": Out(2),
+                "feed_goal": Out(1),
+                "fed": In(1),
+                "feed_failed": In(1),
+                "start": Out(1),
+                "barred": Out(1),
+                "roll": In(1),
+                "rolled": Out(1),
+                "planner_done": In(1),
+                "planner_failed": In(1),
+                "clamped": In(1),
+                "loaded": Out(1),
+                "observed": Out(1),
+                "goal_set": Out(1),
+                "planning": Out(1),
+                "load_done": Out(1),
+                "observe_done": Out(1),
+                "goal_done": Out(1),
+                "plan_done": Out(1),
+                "trigger": Out(1),
+                "fault": Out(1),
+                "refused": Out(1),
             },
-            **{f"{name}_{order}": Out(1) for name in clusters for order in ("load", "run")},
-            "picture": Out(32),
-            "slot": Out(2),
-            "feed": Out(1),
-            "feed_slot": Out(2),
-            "feed_goal": Out(1),
-            "fed": In(1),
-            "feed_failed": In(1),
-            "start": Out(1),
-            "barred": Out(1),
-            "roll": In(1),
-            "rolled": Out(1),
-            "planner_done": In(1),
-            "planner_failed": In(1),
-            "clamped": In(1),
-            "loaded": Out(1),
-            "observed": Out(1),
-            "goal_set": Out(1),
-            "planning": Out(1),
-            "load_done": Out(1),
-            "observe_done": Out(1),
-            "goal_done": Out(1),
-            "plan_done": Out(1),
-            "trigger": Out(1),
-            "fault": Out(1),
-            "refused": Out(1),
-        })
+            macro_name="loop" + ("_concurrent" if concurrent else ""),
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         names = ("load", "goal", "observe", "plan")
         wanted = {name: Signal(name=f"{name}_wanted") for name in names}

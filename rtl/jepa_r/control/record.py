@@ -1,15 +1,16 @@
 """The last plan, as the host and the arm see it."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .state_in import FEATURES
 
 __all__ = ["PlanRecord"]
 
 
-class PlanRecord(wiring.Component):
+class PlanRecord(Macro):
     """Keep all of a plan that is known at its end, until the next one is complete.
 
     Members
@@ -28,22 +29,25 @@ class PlanRecord(wiring.Component):
 
     def __init__(self):
         features = data.ArrayLayout(signed(16), FEATURES)
-        super().__init__({
-            "begin": In(1),
-            "next_plan": In(32),
-            "elite_valid": In(1),
-            "elite_rank": In(8),
-            "elite_cost": In(48),
-            "done": In(1),
-            "moves": In(features),
-            "length": In(32),
-            "plan": Out(32),
-            "action": Out(features),
-            "cycles": Out(32),
-            "best_cost": Out(48),
-        })
+        super().__init__(
+            {
+                "begin": In(1),
+                "next_plan": In(32),
+                "elite_valid": In(1),
+                "elite_rank": In(8),
+                "elite_cost": In(48),
+                "done": In(1),
+                "moves": In(features),
+                "length": In(32),
+                "plan": Out(32),
+                "action": Out(features),
+                "cycles": Out(32),
+                "best_cost": Out(48),
+            },
+            macro_name="plan_record",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         number, cost = Signal(32), Signal(48)
         with m.If(self.begin):

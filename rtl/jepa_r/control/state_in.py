@@ -1,10 +1,11 @@
 """Joint state in: packets with a checksum to a pose that changes as a whole."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..dma.crc import Crc32
+from ..platform import Macro
 from .axi_stream import AxiStream
 
 __all__ = ["FEATURES", "LIMIT", "StateIn"]
@@ -19,7 +20,7 @@ LIMIT = 32639
 WORDS = 6
 
 
-class StateIn(wiring.Component):
+class StateIn(Macro):
     """State packets to the newest pose.
 
     A packet has seven words of 32 bits: 0 its number; 1 to 4 the features (INT16, two a word, the
@@ -56,18 +57,21 @@ class StateIn(wiring.Component):
     LATENCY = CHECK + 1
 
     def __init__(self):
-        super().__init__({
-            "i": In(AxiStream()),
-            "pose": Out(data.ArrayLayout(signed(16), FEATURES)),
-            "sequence": Out(32),
-            "timestamp": Out(32),
-            "known": Out(1),
-            "updated": Out(1),
-            "gap": Out(1),
-            "dropped": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(AxiStream()),
+                "pose": Out(data.ArrayLayout(signed(16), FEATURES)),
+                "sequence": Out(32),
+                "timestamp": Out(32),
+                "known": Out(1),
+                "updated": Out(1),
+                "gap": Out(1),
+                "dropped": Out(1),
+            },
+            macro_name="state_in",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.crc = crc = Crc32(data_bytes=4)
 

@@ -1,13 +1,14 @@
 """Time, and what the loop measures with it: plan period, plan deadline, age of the plan."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["Timers"]
 
 
-class Timers(wiring.Component):
+class Timers(Macro):
     """Timers of the loop.
 
     Parameters
@@ -54,22 +55,25 @@ class Timers(wiring.Component):
         if width < 2:
             raise ValueError(f"width is {width}; it must be at least 2")
         self._width = width
-        super().__init__({
-            "time": Out(2 * width),
-            "periodic": In(1),
-            "plan_period": In(width),
-            "tick": Out(1),
-            "trigger": In(1),
-            "done": In(1),
-            "plan_deadline": In(width),
-            "missed": Out(1),
-            "planned": Out(1),
-            "age": Out(width, init=(1 << width) - 1),
-            "max_age": In(width),
-            "stale": Out(1),
-        })
+        super().__init__(
+            {
+                "time": Out(2 * width),
+                "periodic": In(1),
+                "plan_period": In(width),
+                "tick": Out(1),
+                "trigger": In(1),
+                "done": In(1),
+                "plan_deadline": In(width),
+                "missed": Out(1),
+                "planned": Out(1),
+                "age": Out(width, init=(1 << width) - 1),
+                "max_age": In(width),
+                "stale": Out(1),
+            },
+            macro_name=f"timers_{width}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         self._time(m)
         self._period(m)

@@ -1,13 +1,14 @@
 """Where a rollout's program leaves what it computes."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["TracePointer"]
 
 
-class TracePointer(wiring.Component):
+class TracePointer(Macro):
     """Give each rollout of a plan room behind the one before.
 
     Members
@@ -21,15 +22,18 @@ class TracePointer(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "begin": In(1),
-            "base": In(32),
-            "next": In(1),
-            "step": In(32),
-            "address": Out(32),
-        })
+        super().__init__(
+            {
+                "begin": In(1),
+                "base": In(32),
+                "next": In(1),
+                "step": In(32),
+                "address": Out(32),
+            },
+            macro_name="trace_pointer",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         with m.If(self.begin):
             m.d.sync += self.address.eq(self.base)

@@ -3,10 +3,10 @@
 from fractions import Fraction
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .axi import AxiSignature, Response
 from .buffer import BeatBuffer
 from .pacer import Pacer
@@ -17,7 +17,7 @@ __all__ = ["Arbiter"]
 _MASTERS = 2
 
 
-class Arbiter(wiring.Component):
+class Arbiter(Macro):
     r"""Share an AXI4 port between two masters, so that each sees a memory of its own.
 
     Let the memory promise rate r and latency L (:mod:`jepa_r.dma.bound` says what that means), and
@@ -164,13 +164,16 @@ class Arbiter(wiring.Component):
                 self._buffers["write", n] = BeatBuffer(
                     width=width + memory.data_bytes + 1, depth=self.write_beats(n), ecc=ecc
                 )
-        super().__init__({
-            "masters": In(signature).array(_MASTERS),
-            "axi": Out(signature),
-            "ready": Out(1),
-            "corrected": Out(32),
-            "inject": In(2),
-        })
+        super().__init__(
+            {
+                "masters": In(signature).array(_MASTERS),
+                "axi": Out(signature),
+                "ready": Out(1),
+                "corrected": Out(32),
+                "inject": In(2),
+            },
+            macro_name="arbiter",
+        )
 
     def _interval(self, master):
         contract = self._contracts[master]
@@ -191,7 +194,7 @@ class Arbiter(wiring.Component):
         burst = self._contracts[master].burst_beats
         return burst + 2 + -(-(longest + 2) // self._interval(master))
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         for (name, n), buffer in self._buffers.items():
             m.submodules[f"{name}_buffer_{n}"] = buffer

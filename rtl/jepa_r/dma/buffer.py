@@ -1,16 +1,16 @@
 """A queue of words in an SRAM."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from ..memory.sram import Sram
+from ..platform import Macro
 
 __all__ = ["BeatBuffer"]
 
 
-class BeatBuffer(wiring.Component):
+class BeatBuffer(Macro):
     """Queue of words in an SRAM, which gives one a cycle.
 
     A word can be taken :attr:`LATENCY` cycles after it was written, if it is the next one. After
@@ -51,24 +51,27 @@ class BeatBuffer(wiring.Component):
 
     def __init__(self, *, width, depth, ecc):
         self._memory = Sram(width=width, depth=depth, ecc=ecc)
-        super().__init__({
-            "w_en": In(1),
-            "w_data": In(width),
-            "w_rdy": Out(1),
-            "r_rdy": Out(1),
-            "r_data": Out(width),
-            "spoilt": Out(1),
-            "r_en": In(1),
-            "corrected": Out(1),
-            "inject": In(2),
-        })
+        super().__init__(
+            {
+                "w_en": In(1),
+                "w_data": In(width),
+                "w_rdy": Out(1),
+                "r_rdy": Out(1),
+                "r_data": Out(width),
+                "spoilt": Out(1),
+                "r_en": In(1),
+                "corrected": Out(1),
+                "inject": In(2),
+            },
+            macro_name=f"beat_buffer_{width}x{depth}" + ("_ecc" if ecc else ""),
+        )
 
     @property
     def clear_cycles(self):
         """Cycles after reset in which nothing may be written."""
         return self._memory.clear_cycles
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.memory = memory = self._memory
         depth = memory.depth

@@ -1,9 +1,10 @@
 """Strided blocks of memory as AXI4 bursts, each checked before it is asked for."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .axi import PAGE_BYTES, WINDOWS, Window
 
 __all__ = ["Block", "Burst", "BurstPlanner", "beats_of", "burst_lengths", "check_bus"]
@@ -125,7 +126,7 @@ class Burst(data.StructLayout):
         super().__init__({"address": 32, "beats": 9})
 
 
-class BurstPlanner(wiring.Component):
+class BurstPlanner(Macro):
     """Split blocks into bursts, row after row.
 
     A row is checked as a whole before its first burst: it must lie inside one window and begin on a
@@ -164,14 +165,17 @@ class BurstPlanner(wiring.Component):
     def __init__(self, *, data_bytes, burst_beats, beats_width):
         self._log = (data_bytes - 1).bit_length()
         self._burst_beats = burst_beats
-        super().__init__({
-            "i": In(stream.Signature(Block(beats_width=beats_width))),
-            "o": Out(stream.Signature(Burst())),
-            "windows": In(data.ArrayLayout(Window(), WINDOWS)),
-            "fault": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(Block(beats_width=beats_width))),
+                "o": Out(stream.Signature(Burst())),
+                "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+                "fault": Out(1),
+            },
+            macro_name=f"burst_planner_{data_bytes}x{burst_beats}_{beats_width}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         block = Signal.like(self.i.payload, reset_less=True)

@@ -3,8 +3,9 @@
 import zlib
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["Crc32"]
 
@@ -34,7 +35,7 @@ def _product(bits, columns):
     )
 
 
-class Crc32(wiring.Component):
+class Crc32(Macro):
     """CRC-32 of IEEE 802.3 (zlib, PNG) over whole beats, one a cycle.
 
     The product of the parity matrix and a beat needs two registered steps; only the 32 bits of the
@@ -69,14 +70,17 @@ class Crc32(wiring.Component):
         if data_bytes < 4:
             raise ValueError(f"data_bytes is {data_bytes}; a sum has four bytes")
         self._columns = _columns(data_bytes)
-        super().__init__({
-            "en": In(1),
-            "first": In(1),
-            "data": In(8 * data_bytes),
-            "crc": Out(32),
-        })
+        super().__init__(
+            {
+                "en": In(1),
+                "first": In(1),
+                "data": In(8 * data_bytes),
+                "crc": Out(32),
+            },
+            macro_name=f"crc32_{data_bytes}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         en = Signal(2)

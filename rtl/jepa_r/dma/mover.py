@@ -5,6 +5,7 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .axi import WINDOWS, AxiWrite, Fault, Window
 from .bursts import BurstPlanner, beats_of, check_bus
 from .writer import BeatWriter
@@ -65,7 +66,7 @@ class MoveDescriptor(data.StructLayout):
         })
 
 
-class Mover(wiring.Component):
+class Mover(Macro):
     """Move words of one tile's memories, one transfer after another.
 
     To the shared memory a word goes every cycle, and :meth:`shared_cycles` is exact. To memory
@@ -161,24 +162,27 @@ class Mover(wiring.Component):
         self._outstanding = outstanding
         self._read_latency = read_latency
         self._queue = queue
-        super().__init__({
-            "i": In(stream.Signature(MoveDescriptor())),
-            "windows": In(data.ArrayLayout(Window(), WINDOWS)),
-            "stop": In(1),
-            "r_en": Out(1),
-            "r_source": Out(MoveSource),
-            "r_tile": Out(4),
-            "r_addr": Out(20),
-            "r_data": In(8 * max(row_bytes, 2 * lanes)),
-            "sw_en": Out(row_bytes // lanes),
-            "sw_addr": Out(20),
-            "sw_out": Out(1),
-            "sw_data": Out(8 * row_bytes),
-            "axi": Out(AxiWrite(data_bytes=data_bytes, address_bits=address_bits)),
-            "completed": Out(1),
-            "fault": Out(1),
-            "fault_code": Out(Fault),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(MoveDescriptor())),
+                "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+                "stop": In(1),
+                "r_en": Out(1),
+                "r_source": Out(MoveSource),
+                "r_tile": Out(4),
+                "r_addr": Out(20),
+                "r_data": In(8 * max(row_bytes, 2 * lanes)),
+                "sw_en": Out(row_bytes // lanes),
+                "sw_addr": Out(20),
+                "sw_out": Out(1),
+                "sw_data": Out(8 * row_bytes),
+                "axi": Out(AxiWrite(data_bytes=data_bytes, address_bits=address_bits)),
+                "completed": Out(1),
+                "fault": Out(1),
+                "fault_code": Out(Fault),
+            },
+            macro_name=f"mover_{row_bytes}x{lanes}_{data_bytes}x{burst_beats}_{outstanding}_{read_latency}_{queue}",
+        )
 
     @property
     def read_latency(self):
@@ -192,7 +196,7 @@ class Mover(wiring.Component):
         """Cycles from a transfer on ``i`` to ``completed``, if none is under way."""
         return self.BEGIN + words * rows + self._read_latency + 2
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         m.submodules.queue = queue = SyncFIFOBuffered(

@@ -3,13 +3,14 @@
 from fractions import Fraction
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["Pacer"]
 
 
-class Pacer(wiring.Component):
+class Pacer(Macro):
     """Say when the next thing may pass, if each takes its time.
 
     Thing k, which is there from cycle a on, begins at S = max(a, E) and takes ``amount * interval``
@@ -36,9 +37,12 @@ class Pacer(wiring.Component):
     def __init__(self, *, interval, most):
         self._interval = Fraction(interval)
         self._most = most
-        super().__init__({"open": Out(1), "go": In(1), "amount": In(range(most + 1))})
+        super().__init__(
+            {"open": Out(1), "go": In(1), "amount": In(range(most + 1))},
+            macro_name=f"pacer_{self._interval.numerator}_{self._interval.denominator}_{most}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         cycle, one = self._interval.denominator, self._interval.numerator
         # E less the time now, in parts of a cycle.

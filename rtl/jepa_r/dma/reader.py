@@ -1,9 +1,10 @@
 """Transfers from memory to the chip."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .axi import WINDOWS, AxiRead, Fault, Response, Window
 from .bursts import BurstPlanner, beats_of, check_bus
 from .crc import Crc32
@@ -47,7 +48,7 @@ class ReadDescriptor(data.StructLayout):
         })
 
 
-class DmaReader(wiring.Component):
+class DmaReader(Macro):
     """Read strided blocks of memory and write them to the memories of a cluster.
 
     Packing: a row of memory begins on a beat. Words that are no wider than a beat share one, as
@@ -134,22 +135,27 @@ class DmaReader(wiring.Component):
         self._burst_beats = burst_beats
         self._outstanding = outstanding
         self._queue = queue
-        super().__init__({
-            "i": In(stream.Signature(ReadDescriptor())),
-            "windows": In(data.ArrayLayout(Window(), WINDOWS)),
-            "stop": In(1),
-            "axi": Out(AxiRead(data_bytes=data_bytes, address_bits=address_bits)),
-            "w_en": Out(1),
-            "w_dest": Out(3),
-            "w_addr": Out(20),
-            "w_tiles": Out(16),
-            "w_data": Out(8 * max(self._words.values())),
-            "completed": Out(1),
-            "fault": Out(1),
-            "fault_code": Out(Fault),
-        })
+        # A word's bytes, destination by destination.
+        sizes = "_".join(str(words.get(dest, 0)) for dest in range(8))
+        super().__init__(
+            {
+                "i": In(stream.Signature(ReadDescriptor())),
+                "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+                "stop": In(1),
+                "axi": Out(AxiRead(data_bytes=data_bytes, address_bits=address_bits)),
+                "w_en": Out(1),
+                "w_dest": Out(3),
+                "w_addr": Out(20),
+                "w_tiles": Out(16),
+                "w_data": Out(8 * max(self._words.values())),
+                "completed": Out(1),
+                "fault": Out(1),
+                "fault_code": Out(Fault),
+            },
+            macro_name=f"dma_reader_{data_bytes}x{burst_beats}_{outstanding}_{queue}_{sizes}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         slots = Signal(data.ArrayLayout(ReadDescriptor(), self._queue), reset_less=True)

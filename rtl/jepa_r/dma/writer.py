@@ -5,13 +5,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .axi import WINDOWS, AxiWrite, Response, Window
 from .bursts import Block, BurstPlanner
 
 __all__ = ["BeatWriter"]
 
 
-class BeatWriter(wiring.Component):
+class BeatWriter(Macro):
     """Pack words into beats, and write these in bursts.
 
     Parameters
@@ -66,24 +67,28 @@ class BeatWriter(wiring.Component):
         # A word is in the buffer, or on its way: as many as cover the way, and the buffer's own.
         self._depth = read_latency + 4
         self._beats_width = beats_width
-        super().__init__({
-            "block": In(stream.Signature(Block(beats_width=beats_width))),
-            "kind": In(range(len(sizes))),
-            "words": In(16),
-            "begin": In(1),
-            "ask": In(1),
-            "room": Out(1),
-            "word_en": In(1),
-            "word": In(8 * max(sizes.values())),
-            "stop": In(1),
-            "windows": In(data.ArrayLayout(Window(), WINDOWS)),
-            "axi": Out(AxiWrite(data_bytes=data_bytes, address_bits=address_bits)),
-            "done": Out(1),
-            "outside": Out(1),
-            "refused": Out(1),
-        })
+        shapes = "_".join(f"{kind}x{size}" for kind, size in self._sizes.items())
+        super().__init__(
+            {
+                "block": In(stream.Signature(Block(beats_width=beats_width))),
+                "kind": In(range(len(sizes))),
+                "words": In(16),
+                "begin": In(1),
+                "ask": In(1),
+                "room": Out(1),
+                "word_en": In(1),
+                "word": In(8 * max(sizes.values())),
+                "stop": In(1),
+                "windows": In(data.ArrayLayout(Window(), WINDOWS)),
+                "axi": Out(AxiWrite(data_bytes=data_bytes, address_bits=address_bits)),
+                "done": Out(1),
+                "outside": Out(1),
+                "refused": Out(1),
+            },
+            macro_name=f"beat_writer_{data_bytes}x{burst_beats}_{outstanding}_{read_latency}_{shapes}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         axi = self.axi

@@ -1,17 +1,17 @@
 """From the latent store to the activation memories of the predictor's tiles."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..fabric.delay import delay
+from ..platform import Macro
 from .store import ADDRESS, SLOTS, LatentStore
 
 __all__ = ["Feeder"]
 
 
-class Feeder(wiring.Component):
+class Feeder(Macro):
     """Copy a latent from a slot of the store, one word of the predictor a cycle.
 
     A latent has words (kb, token): K-block kb of a token. The store holds the encoder's, of E
@@ -62,30 +62,33 @@ class Feeder(wiring.Component):
             )
         self._words = words
         self._parts = from_bytes // to_bytes
-        super().__init__({
-            "start": In(1),
-            "slot": In(range(SLOTS)),
-            "address": In(ADDRESS),
-            "rows": In(16),
-            "blocks": In(16),
-            "busy": Out(1),
-            "reading": Out(range(SLOTS)),
-            "done": Out(1),
-            "failed": Out(1),
-            "r_en": Out(1),
-            "r_addr": Out(ceil_log2(SLOTS * words)),
-            "r_data": In(8 * from_bytes),
-            "feed_en": Out(1),
-            "feed_addr": Out(ADDRESS),
-            "feed_data": Out(8 * to_bytes),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "slot": In(range(SLOTS)),
+                "address": In(ADDRESS),
+                "rows": In(16),
+                "blocks": In(16),
+                "busy": Out(1),
+                "reading": Out(range(SLOTS)),
+                "done": Out(1),
+                "failed": Out(1),
+                "r_en": Out(1),
+                "r_addr": Out(ceil_log2(SLOTS * words)),
+                "r_data": In(8 * from_bytes),
+                "feed_en": Out(1),
+                "feed_addr": Out(ADDRESS),
+                "feed_data": Out(8 * to_bytes),
+            },
+            macro_name=f"latent_feeder_{words}_{from_bytes}_{to_bytes}",
+        )
 
     @classmethod
     def cycles(cls, *, rows, blocks):
         """Cycles from ``start`` to ``done`` for a latent that there is."""
         return rows * blocks + cls.OVERHEAD
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         rows, blocks = Signal(16), Signal(16)

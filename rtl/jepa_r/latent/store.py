@@ -1,11 +1,11 @@
 """Latents on their way from encoder to predictor."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..memory.sram import Sram
+from ..platform import Macro
 
 __all__ = ["ADDRESS", "SLOTS", "LatentStore"]
 
@@ -16,7 +16,7 @@ SLOTS = 4
 ADDRESS = 20
 
 
-class LatentStore(wiring.Component):
+class LatentStore(Macro):
     """Memory of four latents, each in a slot of its own.
 
     Word n of slot s has address ``s * words + n``. Only the slot that is being made may be written:
@@ -66,26 +66,29 @@ class LatentStore(wiring.Component):
             raise ValueError(f"words is {words}; it must be from 1 to {(1 << ADDRESS) // SLOTS}")
         self._words = words
         self._memory = Sram(width=8 * row_bytes, depth=SLOTS * words, ecc=ecc)
-        super().__init__({
-            "slot": In(range(SLOTS)),
-            "w_en": In(1),
-            "w_addr": In(ADDRESS),
-            "w_data": In(8 * row_bytes),
-            "r_en": In(1),
-            "r_addr": In(ceil_log2(SLOTS * words)),
-            "r_data": Out(8 * row_bytes),
-            "ready": Out(1),
-            "outside": Out(1),
-            "broken": Out(1),
-            "corrected": Out(32),
-            "inject": In(2),
-        })
+        super().__init__(
+            {
+                "slot": In(range(SLOTS)),
+                "w_en": In(1),
+                "w_addr": In(ADDRESS),
+                "w_data": In(8 * row_bytes),
+                "r_en": In(1),
+                "r_addr": In(ceil_log2(SLOTS * words)),
+                "r_data": Out(8 * row_bytes),
+                "ready": Out(1),
+                "outside": Out(1),
+                "broken": Out(1),
+                "corrected": Out(32),
+                "inject": In(2),
+            },
+            macro_name=f"latent_store_{row_bytes}x{words}" + ("_ecc" if ecc else ""),
+        )
 
     @property
     def words(self):
         return self._words
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.memory = memory = self._memory
 

@@ -1,17 +1,18 @@
 """Memory of means and deviations, and what they begin with."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
 from ..memory.sram import Sram
+from ..platform import Macro
 from .layouts import DIMENSIONS, FINE, DistributionLayout
 
 __all__ = ["Distribution"]
 
 
-class Distribution(wiring.Component):
+class Distribution(Macro):
     """A word for each dimension of each step, at address ``4 * step + dimension``.
 
     The golden model is :func:`jepa_r_sim.golden.planner.start`. A warm start moves the means a step
@@ -39,26 +40,29 @@ class Distribution(wiring.Component):
     def __init__(self, *, steps):
         self._steps = steps
         addresses = range(DIMENSIONS * steps)
-        super().__init__({
-            "start": In(1),
-            "warm": In(1),
-            "horizon": In(8),
-            "deviation": In(data.ArrayLayout(16, DIMENSIONS)),
-            "done": Out(1),
-            "r_en": In(1),
-            "r_addr": In(addresses),
-            "r_data": Out(DistributionLayout()),
-            "w_en": In(1),
-            "w_addr": In(addresses),
-            "w_data": In(DistributionLayout()),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "warm": In(1),
+                "horizon": In(8),
+                "deviation": In(data.ArrayLayout(16, DIMENSIONS)),
+                "done": Out(1),
+                "r_en": In(1),
+                "r_addr": In(addresses),
+                "r_data": Out(DistributionLayout()),
+                "w_en": In(1),
+                "w_addr": In(addresses),
+                "w_data": In(DistributionLayout()),
+            },
+            macro_name=f"distribution_{steps}",
+        )
 
     @staticmethod
     def latency_of(horizon):
         """Cycles from ``start`` to ``done``."""
         return DIMENSIONS * horizon + Sram.READ_LATENCY + 1
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         word = DistributionLayout()
         m.submodules.memory = memory = Sram(width=word.size, depth=DIMENSIONS * self._steps)

@@ -1,13 +1,14 @@
 """Actions of candidates, two dimensions at a time."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
 from ..fabric.taps import taps
 from ..memory.sram import Sram
 from ..numeric.multiplier import PipelinedMultiplier
+from ..platform import Macro
 from .gaussian import Gaussian
 from .layouts import DIMENSIONS, FINE, DistributionLayout, number
 from .threefry import Threefry
@@ -15,7 +16,7 @@ from .threefry import Threefry
 __all__ = ["Draw"]
 
 
-class Draw(wiring.Component):
+class Draw(Macro):
     """``clip(round((mean << 12) + deviation * normal, 20))`` of two dimensions of a step.
 
     The golden model is :func:`jepa_r_sim.golden.planner.candidates`. Half 0 of a step is x and y,
@@ -61,24 +62,27 @@ class Draw(wiring.Component):
 
     def __init__(self, *, steps):
         self._steps = steps
-        super().__init__({
-            "start": In(1),
-            "key": In(data.ArrayLayout(32, 2)),
-            "iteration": In(8),
-            "candidate": In(16),
-            "step": In(number(steps)),
-            "half": In(1),
-            "clip": In(data.ArrayLayout(16, DIMENSIONS)),
-            "r_en": Out(1),
-            "r_addr": Out(range(DIMENSIONS * steps)),
-            "r_data": In(DistributionLayout()),
-            "valid": Out(1),
-            "valid_step": Out(number(steps)),
-            "valid_half": Out(1),
-            "actions": Out(data.ArrayLayout(signed(16), 2)),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "key": In(data.ArrayLayout(32, 2)),
+                "iteration": In(8),
+                "candidate": In(16),
+                "step": In(number(steps)),
+                "half": In(1),
+                "clip": In(data.ArrayLayout(16, DIMENSIONS)),
+                "r_en": Out(1),
+                "r_addr": Out(range(DIMENSIONS * steps)),
+                "r_data": In(DistributionLayout()),
+                "valid": Out(1),
+                "valid_step": Out(number(steps)),
+                "valid_half": Out(1),
+                "actions": Out(data.ArrayLayout(signed(16), 2)),
+            },
+            macro_name=f"draw_{steps}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.threefry = threefry = Threefry()
         m.d.comb += [

@@ -1,7 +1,6 @@
 """The best candidates, in order."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..platform import Macro
@@ -59,7 +58,7 @@ class EliteCell(Macro):
         return m
 
 
-class EliteList(wiring.Component):
+class EliteList(Macro):
     """Insertion into a sorted list: one cycle compares with all places, the next moves them.
 
     Equal costs stay in the order in which they were offered.
@@ -89,16 +88,19 @@ class EliteList(wiring.Component):
 
     def __init__(self, *, elites):
         self._elites = elites
-        super().__init__({
-            "clear": In(1),
-            "offer": In(1),
-            "candidate": In(16),
-            "cost": In(48),
-            "rank": In(number(elites)),
-            "selected": Out(EliteLayout()),
-        })
+        super().__init__(
+            {
+                "clear": In(1),
+                "offer": In(1),
+                "candidate": In(16),
+                "cost": In(48),
+                "rank": In(number(elites)),
+                "selected": Out(EliteLayout()),
+            },
+            macro_name=f"elite_list_{elites}",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         offered = Signal(EliteLayout(), reset_less=True)
         with m.If(self.offer):

@@ -1,9 +1,10 @@
 """Actions and poses on their way to the predictor."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .layouts import FEATURES, LIMIT
 
 __all__ = ["Feeder", "Pose"]
@@ -12,7 +13,7 @@ __all__ = ["Feeder", "Pose"]
 GRIPPER, GRIPPER_ONE = 6, 1 << 14
 
 
-class Pose(wiring.Component):
+class Pose(Macro):
     """Where a candidate's actions lead: the saturated sum, the gripper in 0..1.
 
     The golden model is :func:`jepa_r_sim.golden.planner.advance`.
@@ -34,15 +35,18 @@ class Pose(wiring.Component):
 
     def __init__(self):
         features = data.ArrayLayout(signed(16), FEATURES)
-        super().__init__({
-            "pose": In(features),
-            "load": In(1),
-            "advance": In(1),
-            "action": In(features),
-            "state": Out(features),
-        })
+        super().__init__(
+            {
+                "pose": In(features),
+                "load": In(1),
+                "advance": In(1),
+                "action": In(features),
+                "state": Out(features),
+            },
+            macro_name="pose",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         moved, loaded = Signal(), Signal()
         m.d.sync += [moved.eq(self.load | self.advance), loaded.eq(self.load)]
@@ -64,7 +68,7 @@ class Pose(wiring.Component):
         return m
 
 
-class Feeder(wiring.Component):
+class Feeder(Macro):
     """A step's action and pose as words of the tiles' activation memory.
 
     A step is ``4 * blocks`` words, a word a cycle: first the action, then the pose; of each, blocks
@@ -96,25 +100,28 @@ class Feeder(wiring.Component):
     def __init__(self, *, row_bytes):
         self._row_bytes = row_bytes
         features = data.ArrayLayout(signed(16), FEATURES)
-        super().__init__({
-            "inputs": In(20),
-            "start": In(1),
-            "first": In(1),
-            "tile": In(16),
-            "action": In(features),
-            "state": In(features),
-            "feed_en": Out(1),
-            "feed_tiles": Out(16),
-            "feed_addr": Out(20),
-            "feed_data": Out(8 * row_bytes),
-        })
+        super().__init__(
+            {
+                "inputs": In(20),
+                "start": In(1),
+                "first": In(1),
+                "tile": In(16),
+                "action": In(features),
+                "state": In(features),
+                "feed_en": Out(1),
+                "feed_tiles": Out(16),
+                "feed_addr": Out(20),
+                "feed_data": Out(8 * row_bytes),
+            },
+            macro_name=f"planner_feeder_{row_bytes}",
+        )
 
     @staticmethod
     def latency_of(row_bytes):
         """Cycles from a step to its last word."""
         return 4 * -(-FEATURES // row_bytes)
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         count = self.latency_of(self._row_bytes)
         used = min(self._row_bytes, FEATURES)

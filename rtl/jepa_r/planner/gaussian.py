@@ -3,17 +3,17 @@
 from statistics import NormalDist
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
 from ..fabric.taps import taps
 from ..numeric.multiplier import PipelinedMultiplier
+from ..platform import Macro
 
 __all__ = ["Gaussian"]
 
 
-class Gaussian(wiring.Component):
+class Gaussian(Macro):
     """Inverse of the normal distribution, by lines between points of a table.
 
     The golden model is :func:`jepa_r_sim.golden.gaussian.gaussian`. The top bit of the word is the
@@ -49,7 +49,9 @@ class Gaussian(wiring.Component):
     latency = len(NORMALISE) + 1 + PipelinedMultiplier.latency_of(INSIDE_BITS + 1) + 2
 
     def __init__(self):
-        super().__init__({"word": In(self.WORD_BITS), "normal": Out(signed(16))})
+        super().__init__(
+            {"word": In(self.WORD_BITS), "normal": Out(signed(16))}, macro_name="gaussian"
+        )
 
     @classmethod
     def lines(cls):
@@ -71,7 +73,7 @@ class Gaussian(wiring.Component):
                 half = 1 << (cls.GUARD - 1)
                 yield round((left - high / 2) * unit) + half, round((left - right) * unit)
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
 
         # The bit below u makes its leading zeros countable, and is the half of the formula.

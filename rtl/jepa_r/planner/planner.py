@@ -1,9 +1,10 @@
 """The Cross-Entropy Method: sample, feed, roll out, keep the best, refit."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..platform import Macro
 from .check import SettingsCheck
 from .distribution import Distribution
 from .draw import Draw
@@ -24,7 +25,7 @@ from .refit import Refit
 __all__ = ["Planner"]
 
 
-class Planner(wiring.Component):
+class Planner(Macro):
     """A plan: some iterations of sampling, rollouts and refitting, and its first action.
 
     The golden model is :func:`jepa_r_sim.golden.planner.plan`. Everything takes its time as a
@@ -111,27 +112,30 @@ class Planner(wiring.Component):
         self._steps = steps
         self._row_bytes = row_bytes
         features = data.ArrayLayout(signed(16), FEATURES)
-        super().__init__({
-            "settings": In(PlannerSettings()),
-            "pose": In(features),
-            "start": In(1),
-            "busy": Out(1),
-            "done": Out(1),
-            "fault": Out(PlannerFault),
-            "action": Out(features),
-            "program_steps": In(8),
-            "inputs": In(20),
-            "feed_en": Out(1),
-            "feed_tiles": Out(16),
-            "feed_addr": Out(20),
-            "feed_data": Out(8 * row_bytes),
-            "roll": Out(1),
-            "rolled": In(1),
-            "failed": In(1),
-            "distances": In(data.ArrayLayout(48, tiles)),
-            "elite": Out(EliteTrace()),
-            "cycles": Out(32),
-        })
+        super().__init__(
+            {
+                "settings": In(PlannerSettings()),
+                "pose": In(features),
+                "start": In(1),
+                "busy": Out(1),
+                "done": Out(1),
+                "fault": Out(PlannerFault),
+                "action": Out(features),
+                "program_steps": In(8),
+                "inputs": In(20),
+                "feed_en": Out(1),
+                "feed_tiles": Out(16),
+                "feed_addr": Out(20),
+                "feed_data": Out(8 * row_bytes),
+                "roll": Out(1),
+                "rolled": In(1),
+                "failed": In(1),
+                "distances": In(data.ArrayLayout(48, tiles)),
+                "elite": Out(EliteTrace()),
+                "cycles": Out(32),
+            },
+            macro_name=f"planner_{tiles}_{elites}_{steps}_{row_bytes}",
+        )
 
     #: Cycles of a plan that is refused.
     REFUSED = 2
@@ -171,7 +175,7 @@ class Planner(wiring.Component):
         # The check, the end, and the cycle of the pulse.
         return Distribution.latency_of(horizon) + iterations * iteration + 3
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.check = check = SettingsCheck(elites=self._elites, steps=self._steps)
         m.submodules.distribution = distribution = Distribution(steps=self._steps)

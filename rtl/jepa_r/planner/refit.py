@@ -1,18 +1,19 @@
 """Mean and standard deviation of the elites."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..numeric.multiplier import PipelinedMultiplier
+from ..platform import Macro
 from .layouts import FINE, MAX_ELITES, ONE, DistributionLayout
 from .serial import SerialDivider, SerialRoot
 
 __all__ = ["Refit"]
 
 
-class Refit(wiring.Component):
+class Refit(Macro):
     """Fit the distributions of two dimensions to their elites' actions.
 
     The golden model is :func:`jepa_r_sim.golden.planner.refit`. With ``S1`` and ``S2`` the sums of
@@ -73,23 +74,26 @@ class Refit(wiring.Component):
     latency = 2 * (_MOMENTS + _MEAN + _VARIANCE + _ROOT + _BLEND) + 1
 
     def __init__(self):
-        super().__init__({
-            "clear": In(1),
-            "add": In(1),
-            "actions": In(data.ArrayLayout(signed(16), 2)),
-            "start": In(1),
-            "elites": In(8),
-            "momentum_mean": In(16),
-            "momentum_deviation": In(16),
-            "r_en": Out(1),
-            "r_data": In(DistributionLayout()),
-            "word": Out(1),
-            "w_en": Out(1),
-            "w_data": Out(DistributionLayout()),
-            "done": Out(1),
-        })
+        super().__init__(
+            {
+                "clear": In(1),
+                "add": In(1),
+                "actions": In(data.ArrayLayout(signed(16), 2)),
+                "start": In(1),
+                "elites": In(8),
+                "momentum_mean": In(16),
+                "momentum_deviation": In(16),
+                "r_en": Out(1),
+                "r_data": In(DistributionLayout()),
+                "word": Out(1),
+                "w_en": Out(1),
+                "w_data": Out(DistributionLayout()),
+                "done": Out(1),
+            },
+            macro_name="refit",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         m.submodules.multiplier = multiplier = PipelinedMultiplier(
             a_width=self._SQUARES_BITS + 1, b_width=self._SUM_BITS + 1

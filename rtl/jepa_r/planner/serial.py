@@ -1,13 +1,14 @@
 """Division and square root, a bit a cycle."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["SerialDivider", "SerialRoot"]
 
 
-class SerialDivider(wiring.Component):
+class SerialDivider(Macro):
     """Whole part of a quotient of unsigned numbers, by restoring division.
 
     Parameters
@@ -28,18 +29,21 @@ class SerialDivider(wiring.Component):
     def __init__(self, *, width, divisor_width):
         self._width = width
         self._divisor_width = divisor_width
-        super().__init__({
-            "start": In(1),
-            "dividend": In(width),
-            "divisor": In(divisor_width),
-            "quotient": Out(width),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "dividend": In(width),
+                "divisor": In(divisor_width),
+                "quotient": Out(width),
+            },
+            macro_name=f"divider_{width}_by_{divisor_width}",
+        )
 
     @property
     def latency(self):
         return self._width + 1
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         divisor = Signal(self._divisor_width, reset_less=True)
         remainder = Signal(self._divisor_width, reset_less=True)
@@ -67,7 +71,7 @@ class SerialDivider(wiring.Component):
         return m
 
 
-class SerialRoot(wiring.Component):
+class SerialRoot(Macro):
     """Whole part of a square root, two bits of the radicand a cycle.
 
     Parameters
@@ -87,17 +91,20 @@ class SerialRoot(wiring.Component):
 
     def __init__(self, *, width):
         self._width = width
-        super().__init__({
-            "start": In(1),
-            "radicand": In(width),
-            "root": Out(width // 2),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "radicand": In(width),
+                "root": Out(width // 2),
+            },
+            macro_name=f"root_{width}",
+        )
 
     @property
     def latency(self):
         return self._width // 2 + 1
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         bits = self._width // 2
         value = Signal(self._width, reset_less=True)

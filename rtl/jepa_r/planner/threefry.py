@@ -1,13 +1,15 @@
 """Random words that are a function of a counter."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
+
+from ..platform import Macro
 
 __all__ = ["Threefry"]
 
 
-class Threefry(wiring.Component):
+class Threefry(Macro):
     """Threefry-2x32 with 20 rounds, a round or an injection of the key a cycle.
 
     The golden model is :func:`jepa_r_sim.golden.threefry.threefry`; the source is Salmon et al.,
@@ -41,15 +43,18 @@ class Threefry(wiring.Component):
     latency = 1 + ROUNDS + ROUNDS // GROUP
 
     def __init__(self):
-        super().__init__({
-            "start": In(1),
-            "key": In(data.ArrayLayout(32, 2)),
-            "counter": In(data.ArrayLayout(32, 2)),
-            "valid": Out(1),
-            "words": Out(data.ArrayLayout(32, 2)),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "key": In(data.ArrayLayout(32, 2)),
+                "counter": In(data.ArrayLayout(32, 2)),
+                "valid": Out(1),
+                "words": Out(data.ArrayLayout(32, 2)),
+            },
+            macro_name="threefry",
+        )
 
-    def elaborate(self, platform):
+    def build(self, platform):
         m = Module()
         first, second = Signal(32, reset_less=True), Signal(32, reset_less=True)
         # The key's words in the order in which the next injections take them.
