@@ -9,7 +9,7 @@ from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
 from attrs import frozen
 
-from .platform import VerilogPlatform
+from .platform import MemoryShape, VerilogPlatform
 
 __all__ = ["Emitted", "emit_verilog"]
 
@@ -24,10 +24,13 @@ class Emitted:
         Verilog files, the top first.
     instances : :class:`dict` from :class:`str` to :class:`int`
         Instances of every module in the whole hierarchy, the top counted once.
+    memories : :class:`dict` from :class:`str` to :class:`~.platform.MemoryShape`
+        The modules that are memories and nothing else, which SRAM macros replace.
     """
 
     files: list[Path]
     instances: dict[str, int]
+    memories: dict[str, MemoryShape]
 
 
 def emit_verilog(top: wiring.Component, *, name: str, into: Path) -> Emitted:
@@ -40,6 +43,7 @@ def emit_verilog(top: wiring.Component, *, name: str, into: Path) -> Emitted:
     texts: dict[str, str] = {}
     rtlil_texts: list[str] = []
     children: dict[str, dict[str, int]] = {}
+    memories: dict[str, MemoryShape] = {}
     pending = {name: top}
     while pending:
         module, component = pending.popitem()
@@ -47,6 +51,7 @@ def emit_verilog(top: wiring.Component, *, name: str, into: Path) -> Emitted:
         # Memories come from a template: Amaranth would write an initial value for every row.
         if hasattr(component, "verilog"):
             texts[module] = component.verilog(module)
+            memories[module] = component.memory
         else:
             texts[module] = ""
             rtlil_texts.append(
@@ -60,7 +65,11 @@ def emit_verilog(top: wiring.Component, *, name: str, into: Path) -> Emitted:
     files = {module: into / f"{module}.v" for module in texts}
     for module, path in files.items():
         path.write_text(texts[module])
-    return Emitted(files=list(files.values()), instances=_count(name, children))
+    return Emitted(
+        files=list(files.values()),
+        instances=_count(name, children),
+        memories=dict(sorted(memories.items())),
+    )
 
 
 def _modules(texts: list[str]) -> Iterator[tuple[str, str]]:

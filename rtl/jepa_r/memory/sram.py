@@ -5,7 +5,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..platform import Macro
+from ..platform import Macro, MemoryShape
 from .secded import SecdedDecoder, SecdedEncoder, check_bits
 
 __all__ = ["Sram", "SramArray"]
@@ -74,6 +74,13 @@ class SramArray(Macro):
             write.data.eq(self.w_data),
         ]
         return m
+
+    @property
+    def memory(self):
+        """What a technology must offer to replace it."""
+        return MemoryShape(
+            words=self._depth, bits=self._width, segments=self._segments, ports="1r1w"
+        )
 
     def verilog(self, name):
         """Verilog of the module, called ``name``, instead of what Amaranth would emit."""

@@ -7,7 +7,7 @@ from amaranth import *
 from amaranth.lib import data, memory
 from amaranth.lib.wiring import In, Out
 
-from ..platform import Macro
+from ..platform import Macro, MemoryShape
 
 __all__ = ["Accumulator", "AccumulatorBank"]
 
@@ -63,6 +63,11 @@ class AccumulatorBank(Macro):
             self.r_data.eq(read.data),
         ]
         return m
+
+    @property
+    def memory(self):
+        """What a technology must offer to replace it."""
+        return MemoryShape(words=self._depth, bits=self._width, segments=1, ports="1rw")
 
     def verilog(self, name):
         """Verilog of the module, called ``name``, instead of what Amaranth would emit."""
