@@ -26,6 +26,9 @@ from .generate import generate
 from .loop import StateError
 from .output import OutputError
 from .run import run
+from .synth import synth
+from .synthesis.liberty import PDKS, LibertyError
+from .synthesis.yosys import SynthesisError
 from .wcet import wcet
 
 __all__ = ["app", "main"]
@@ -36,8 +39,10 @@ CHECK_FAILED, BAD_INPUT, TOOL_MISSING = 1, 2, 3
 #: Which exit code says what; anything else is a defect and shows its traceback.
 _CODES: dict[type[Exception], int] = {
     SimulationError: CHECK_FAILED,
+    SynthesisError: CHECK_FAILED,
     ConfigError: BAD_INPUT,
     ImageError: BAD_INPUT,
+    LibertyError: BAD_INPUT,
     OutputError: BAD_INPUT,
     StateError: BAD_INPUT,
     WeightsError: BAD_INPUT,
@@ -64,6 +69,14 @@ Horizon = Annotated[int, typer.Option(min=1, max=16, help="Steps of a plan.")]
 Samples = Annotated[int, typer.Option(min=1, max=65535, help="Candidates of an iteration.")]
 Iterations = Annotated[int, typer.Option(min=1, max=255, help="Iterations of a plan.")]
 Elites = Annotated[int, typer.Option(min=1, max=64, help="Best candidates that are kept.")]
+Top = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"What to emit: {', '.join(sorted(TOPS))}. Without it, the chip; the cluster, if "
+        "the preset only encodes.",
+    ),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Directory to write.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on standard output, logs on standard error.")
@@ -195,14 +208,7 @@ def run_command(
 def generate_command(
     output: Output,
     preset: Preset = "nano",
-    top: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"What to emit: {', '.join(sorted(TOPS))}. Without it, the chip; the cluster, if "
-            "the preset only encodes.",
-        ),
-    ] = None,
+    top: Top = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it and never changes it
     as_json: AsJson = False,
 ) -> None:
@@ -225,6 +231,80 @@ def generate_command(
         )
 
     _perform(work, show, as_json)
+
+
+@app.command(
+    "synth",
+    epilog=_epilog(
+        "jepa-r synth --preset nano --top tile --pdk asap7 --pdk-dir pdk -o build/tile",
+        "jepa-r synth --preset nano --top tile --liberty typical.lib --timing-liberty slow.lib",
+        "jepa-r synth --preset ecp5 --target ecp5 -o build/ecp5",
+    ),
+)
+def synth_command(
+    preset: Preset = "nano",
+    top: Top = None,
+    target: Annotated[
+        str | None, typer.Option(help="ecp5: place and route for a Lattice ECP5.")
+    ] = None,
+    liberty: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Liberty file to map to, or .gz; may be repeated."),
+    ] = [],  # noqa: B006 - typer reads it and never changes it
+    timing_liberty: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="To time with, if another corner; may be repeated."),
+    ] = [],  # noqa: B006 - as above
+    pdk: Annotated[
+        str | None, typer.Option(help=f"A known process instead of files: {', '.join(PDKS)}.")
+    ] = None,
+    pdk_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where its files are, at any depth.")
+    ] = None,
+    corner: Annotated[str | None, typer.Option(help="Corner to time in, such as slow.")] = None,
+    dont_use: Annotated[
+        list[str], typer.Option(metavar="PATTERN", help="Cells to leave alone; may be repeated.")
+    ] = [],  # noqa: B006 - as above
+    clock_mhz: Annotated[
+        float | None, typer.Option(min=0.001, help="Clock to map for; default as configured.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="For netlists and the picture."),
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006 - as above
+    as_json: AsJson = False,
+) -> None:
+    """Map the Verilog to cells, and say how large and how fast it is.
+
+    Liberty files: each module is mapped once with yosys and timed with OpenSTA; memories are left
+    to SRAM macros. The exit code is 0 if everything meets the clock.
+    """
+
+    def work(stages: Stages) -> dict[str, Any]:
+        if target is not None and target != "ecp5":
+            raise ConfigError(f"--target is {target!r}; it must be ecp5")
+        if target is not None and (liberty or pdk):
+            raise ConfigError("--target ecp5 goes without --liberty and --pdk")
+        return synth(
+            preset=preset,
+            top=top,
+            overrides=overrides,
+            liberty=liberty,
+            timing_liberty=timing_liberty,
+            dont_use=dont_use,
+            pdk=pdk,
+            pdk_dir=pdk_dir,
+            corner=corner,
+            clock_mhz=clock_mhz,
+            output=output,
+            stages=stages,
+        )
+
+    def show(result: dict[str, Any], console: Console) -> None:
+        _print_modules(console, result)
+
+    _perform(work, show, as_json, passed=lambda result: bool(result["fits"]))
 
 
 @app.command(
@@ -378,6 +458,41 @@ def _print_plan(console: Console, result: dict[str, Any]) -> None:
     if "distances" in result:
         way = ", ".join(f"{100 * d:.1f}" for d in result["distances"])
         console.print(f"distance to the goal (cm)  {way}")
+
+
+def _print_modules(console: Console, result: dict[str, Any]) -> None:
+    """Area and speed of modules, the largest first, and of all together."""
+    table = Table("module", "times", "um²", "um² of all", "registers", "MHz", "recipe")
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    modules = sorted(
+        result["modules"].items(), key=lambda item: -item[1]["area_um2"] * item[1]["instances"]
+    )
+    for name, module in modules:
+        area, times = module["area_um2"], module["instances"]
+        table.add_row(
+            name,
+            f"{times:,}",
+            f"{area:,.1f}",
+            f"{area * times:,.0f}",
+            f"{module['sequential_um2'] / area:.0%}" if area else "",
+            f"{module['fmax_mhz']:,.0f}" if module["fmax_mhz"] else "",
+            module["recipe"],
+        )
+    console.print(table)
+    path = result["worst_path"]
+    _print_table(
+        console,
+        {
+            "area": f"{result['area_um2'] / 1e6:,.4f} mm² of cells",
+            "memories": f"{result['memory_bits']:,} bits apart",
+            "clock": f"{result['clock_mhz']:g} MHz "
+            + ("met" if result["fits"] else f"missed: {result['fmax_mhz']:g} MHz"),
+            "worst path": f"{path['ps']:.0f} ps in {path['module']}, "
+            f"{path['steps'][0]['pin']} to {path['steps'][-1]['pin']}",
+            "assumed": result["assumptions"],
+        },
+    )
 
 
 def _print_stages(console: Console, title: str, result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
 
 from .console import Stages
+from .handoff import write_handoff
 from .output import replaced, write_result
 from .registers import write_registers
 
@@ -27,7 +28,7 @@ def generate(
     output: Path,
     stages: Stages,
 ) -> dict[str, Any]:
-    """Write Verilog, a file list and the configuration; of a top with registers, those too.
+    """Write Verilog and what the tools behind it need; of a top with registers, those too.
 
     Without ``top``, it is the chip, or the cluster of a preset that only encodes.
 
@@ -35,8 +36,9 @@ def generate(
     -------
     dict
         ``files`` (names, the top first), ``modules`` (name to number of instances), ``bytes`` of
-        Verilog, ``seconds``, ``config_hash``, ``top``, ``directory``; ``registers`` (names of the
-        header, the page and the description), if it has any.
+        Verilog, ``seconds``, ``config_hash``, ``top``, ``directory``, ``handoff`` (names of SDC,
+        FuseSoC core, LibreLane configuration and SRAM map); ``registers`` (names of the header, the
+        page and the description), if it has any.
 
     Raises
     ------
@@ -67,6 +69,7 @@ def generate(
             "seconds": round(seconds, 3),
             "config_hash": config.hash,
             "directory": str(output),
+            "handoff": write_handoff(config, top, component, emitted, directory),
         }
         if "lite" in component.signature.members:
             result["registers"] = write_registers(config, directory)

@@ -1,0 +1,155 @@
+"""What stands beside the Verilog for the tools behind it.
+
+SDC, SRAM macro map, a FuseSoC core and a LibreLane configuration; the templates and why they say
+what they say are in ``constraints/``.
+"""
+
+import json
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from amaranth import Shape
+from amaranth.lib import wiring
+from attrs import asdict
+
+from jepa_r.config import ChipConfig
+from jepa_r.emit import Emitted
+from jepa_r.platform import MemoryShape
+
+__all__ = ["MACRO_LIBRARIES", "macro_map", "write_handoff"]
+
+_TEMPLATES = Path(__file__).parents[2] / "constraints"
+
+#: Part of the clock period that the world outside has, before inputs and after outputs.
+_OUTSIDE = 0.2
+
+#: Words and bits of the SRAM macros of open processes; all of them have one port.
+MACRO_LIBRARIES = {
+    "sg13g2": {
+        f"RM_IHPSG13_1P_{words}x{bits}_c{mux}_bm_bist": (words, bits)
+        for words, bits, mux in (
+            (64, 64, 2),
+            (256, 64, 2),
+            (512, 64, 2),
+            (1024, 64, 2),
+            (2048, 64, 2),
+            (4096, 16, 3),
+        )
+    }
+}
+
+#: Ports that are not timed, and why.
+_UNTIMED = {
+    "rst": "reset is distributed like the clock, by place and route; hold it for 16 cycles",
+    "inject[*]": "bits to flip in tests, constant in operation",
+    "interrupt": "a level, which its reader synchronises",
+}
+
+
+def write_handoff(
+    config: ChipConfig, top: str, component: wiring.Component, emitted: Emitted, directory: Path
+) -> list[str]:
+    """Write the files, and return their names."""
+    verilog = [path.name for path in emitted.files]
+    inputs, outputs = [], []
+    for path, member, _ in component.signature.flatten(component):
+        name = "__".join(map(str, path))
+        if Shape.cast(member.shape).width > 1:
+            name += "[*]"
+        (inputs if member.flow == wiring.In else outputs).append(name)
+    period = 1000 / config.clock_mhz
+    values = {
+        "top": top,
+        "preset": config.name,
+        "hash": config.hash,
+        "mhz": config.clock_mhz,
+        "period": f"{period:.4f}",
+        "outside": f"{_OUTSIDE:g}",
+    }
+    files = {
+        f"{top}.sdc": _filled(
+            "top.sdc",
+            values
+            | {
+                "inputs": _tcl(inputs),
+                "outputs": _tcl(outputs),
+                "untimed": "\n".join(
+                    f"# {name}: {reason}\n"
+                    f"set_false_path -{'to' if name in outputs else 'from'} [get_ports {{{name}}}]"
+                    for name, reason in _UNTIMED.items()
+                    if name in (*inputs, *outputs, "rst")
+                ),
+            },
+        ),
+        f"{top}.core": _filled(
+            "top.core", values | {"files": "\n".join(f"      - {name}" for name in verilog)}
+        ),
+        "librelane.json": json.dumps(_librelane(config, top, verilog, period), indent=2) + "\n",
+        "srams.json": json.dumps(macro_map(emitted), indent=2) + "\n",
+    }
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return list(files)
+
+
+def _filled(template: str, values: dict[str, Any]) -> str:
+    return Template((_TEMPLATES / f"{template}.in").read_text()).substitute(values)
+
+
+def _tcl(names: list[str]) -> str:
+    """Tcl list, a name a line."""
+    return "\n".join(f"  {name}" for name in names)
+
+
+def _librelane(config: ChipConfig, top: str, verilog: list[str], period: float) -> dict[str, Any]:
+    """Configuration of LibreLane's Classic flow; memories are still to be replaced."""
+    return {
+        "meta": {"version": 2, "flow": "Classic"},
+        "DESIGN_NAME": top,
+        "VERILOG_FILES": [f"dir::{name}" for name in verilog],
+        "CLOCK_PORT": "clk",
+        "CLOCK_PERIOD": round(period, 4),
+        "PNR_SDC_FILE": f"dir::{top}.sdc",
+        "SIGNOFF_SDC_FILE": f"dir::{top}.sdc",
+        "SYNTH_HIERARCHY_MODE": "keep",
+        "FP_CORE_UTIL": 45,
+    }
+
+
+def macro_map(emitted: Emitted) -> dict[str, Any]:
+    """Which SRAM macros could replace each memory, and how many of them.
+
+    Returns
+    -------
+    dict
+        ``memories``: name to shape, ``instances`` and ``macros`` (library to ``macro``, ``across``
+        and ``down``; ``null`` where its macros have too few ports or no separate segments, with
+        the ``reason``); ``bits`` of all instances.
+    """
+    memories = {}
+    for name, shape in emitted.memories.items():
+        memories[name] = {
+            **asdict(shape),
+            "instances": emitted.instances[name],
+            "macros": {library: _macros(shape, library) for library in MACRO_LIBRARIES},
+        }
+    return {
+        "memories": memories,
+        "bits": sum(
+            shape.words * shape.bits * emitted.instances[name]
+            for name, shape in emitted.memories.items()
+        ),
+    }
+
+
+def _macros(shape: MemoryShape, library: str) -> dict[str, Any]:
+    if shape.ports != "1rw":
+        return {"macro": None, "reason": f"{library} has no macro that reads and writes at once"}
+    candidates = []
+    for macro, (words, bits) in MACRO_LIBRARIES[library].items():
+        across, down = -(-shape.bits // bits), -(-shape.words // words)
+        waste = across * down * words * bits - shape.words * shape.bits
+        candidates.append((waste, across * down, macro, across, down))
+    _, _, macro, across, down = min(candidates)
+    return {"macro": macro, "across": across, "down": down}

@@ -1,0 +1,230 @@
+"""``jepa-r synth``: area and timing of a chip, or of a part of it, mapped to cells."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jepa_r.config import ChipConfig, ConfigError, load
+from jepa_r.emit import emit_verilog
+from jepa_r.tops import TOPS
+
+from .console import Stages
+from .handoff import write_handoff
+from .output import replaced, write_result
+from .synthesis.flow import Memories, Synthesised, synthesise
+from .synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
+from .synthesis.netlist import read_hierarchy
+from .synthesis.treemap import draw_treemap
+
+__all__ = ["synth"]
+
+#: What is assumed of SRAM macros, as parts of the clock period: access and setup.
+ACCESS, SETUP = 0.35, 0.1
+
+
+def synth(
+    *,
+    preset: str,
+    top: str | None = None,
+    overrides: Sequence[str] = (),
+    liberty: Sequence[Path] = (),
+    timing_liberty: Sequence[Path] = (),
+    dont_use: Sequence[str] = (),
+    pdk: str | None = None,
+    pdk_dir: Path | None = None,
+    corner: str | None = None,
+    clock_mhz: float | None = None,
+    output: Path | None = None,
+    stages: Stages,
+) -> dict[str, Any]:
+    """Map a top to the cells of Liberty files, a module once, and time it with OpenSTA.
+
+    Memories are left out: their modules stay empty, are timed with :data:`ACCESS` and
+    :data:`SETUP`, and add no area.
+
+    Parameters
+    ----------
+    preset, overrides, top
+        What is mapped, as for ``generate``.
+    liberty, timing_liberty
+        Files to map to, and to time with if they are others (another corner).
+    dont_use
+        Patterns of cells to leave alone.
+    pdk, pdk_dir, corner
+        Instead of files: the name of a known process and where its files are.
+    clock_mhz
+        Clock to map for; by default the configuration's.
+    output
+        Directory for netlists, result and picture.
+    stages
+        Where progress is shown.
+
+    Returns
+    -------
+    dict
+        ``modules`` (name to ``area_um2``, ``sequential_um2``, ``fmax_mhz``, ``cells``,
+        ``instances``, ``recipe``), ``fits`` (all modules meet the clock, and the top its
+        constraints), ``worst_path`` (``module``, ``ps``, ``steps``), ``slack_ps`` (of the top under
+        its SDC), ``area_um2`` and ``sequential_um2`` (modules times instances), ``memories`` (name
+        to ``instances``, ``bits``), ``memory_bits``, ``assumptions``, ``clock_mhz``, ``top``.
+
+    Raises
+    ------
+    ConfigError, LibertyError, OutputError
+        If input is bad.
+    MissingToolError
+        If yosys or OpenSTA is not installed.
+    SynthesisError
+        If one of them fails.
+    """
+    config = load(preset, overrides)
+    top = _top(config, top)
+    files, timing, patterns = _libraries(liberty, timing_liberty, dont_use, pdk, pdk_dir, corner)
+    mhz = config.clock_mhz if clock_mhz is None else clock_mhz
+    period_ps = 1e6 / mhz
+    work = Path(tempfile.mkdtemp(prefix="jepa-r-"))
+    try:
+        with stages.stage("read libraries"):
+            library = read_liberty(files, dont_use=patterns, into=work / "liberty")
+            others = (
+                library.files
+                if timing == files
+                else read_liberty(timing, dont_use=patterns, into=work / "corner").files
+            )
+        with stages.stage("generate"):
+            component = TOPS[top](config)
+            emitted = emit_verilog(component, name=top, into=work / "verilog")
+            write_handoff(config, top, component, emitted, work / "verilog")
+        units = read_hierarchy(emitted.files)
+        with stages.stage("map and time") as progress:
+            done = synthesise(
+                units,
+                liberty=library,
+                corner=others,
+                period_ps=period_ps,
+                memories=Memories(
+                    names=frozenset(emitted.memories),
+                    access_ps=ACCESS * period_ps,
+                    setup_ps=SETUP * period_ps,
+                ),
+                constraints={top: work / "verilog" / f"{top}.sdc"} if clock_mhz is None else {},
+                progress=progress,
+            )
+        result = {
+            "top": top,
+            "target": [path.name for path in files],
+            "timing": [path.name for path in timing],
+            "clock_mhz": mhz,
+            **_summary(done, emitted.instances, period_ps),
+            "memories": {
+                name: {
+                    "instances": emitted.instances[name],
+                    "bits": shape.words * shape.bits,
+                }
+                for name, shape in emitted.memories.items()
+            },
+            "memory_bits": sum(
+                shape.words * shape.bits * emitted.instances[name]
+                for name, shape in emitted.memories.items()
+            ),
+            "assumptions": (
+                f"memories are SRAM macros: no area, {ACCESS:.0%} of a cycle from the clock to "
+                f"their data, {SETUP:.0%} before it for their inputs; no wires; reset distributed "
+                "like the clock"
+            ),
+            "config_hash": config.hash,
+        }
+        if output is not None:
+            with replaced(output) as directory:
+                (directory / "netlist").mkdir()
+                for name, unit in done.items():
+                    if unit.mapped is not None:
+                        shutil.copy(unit.mapped.netlist, directory / "netlist" / f"{name}.v")
+                with stages.stage("draw"):
+                    draw_treemap(result, directory / "area.png")
+                write_result(directory, "synth", result)
+            result["directory"] = str(output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _top(config: ChipConfig, top: str | None) -> str:
+    if top is None:
+        return "cluster" if config.predictor is None else "chip"
+    if top not in TOPS:
+        raise ConfigError(f"--top is {top!r}; it must be one of {', '.join(sorted(TOPS))}")
+    return top
+
+
+def _libraries(
+    liberty: Sequence[Path],
+    timing: Sequence[Path],
+    dont_use: Sequence[str],
+    pdk: str | None,
+    pdk_dir: Path | None,
+    corner: str | None,
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Files to map to and to time with, and cells to leave alone."""
+    if pdk is None:
+        if not liberty:
+            known = ", ".join(PDKS)
+            raise LibertyError(
+                "no target: give --target ecp5, --liberty FILE, or --pdk NAME --pdk-dir DIR "
+                f"(processes: {known})"
+            )
+        if pdk_dir is not None or corner is not None:
+            raise LibertyError("--pdk-dir and --corner go with --pdk")
+        return list(liberty), list(timing or liberty), list(dont_use)
+    if liberty or timing:
+        raise LibertyError("--pdk names the Liberty files: give no --liberty or --timing-liberty")
+    if pdk_dir is None:
+        raise LibertyError(f"--pdk {pdk} needs --pdk-dir, the directory with its files")
+    files, timed = find_pdk(pdk, pdk_dir, corner)
+    return files, timed, [*PDKS[pdk].dont_use, *dont_use]
+
+
+def _summary(
+    done: Mapping[str, Synthesised], instances: Mapping[str, int], period_ps: float
+) -> dict[str, Any]:
+    """What is reported of the modules, and of all of them together."""
+    modules = {}
+    worst: Synthesised | None = None
+    slack = None
+    for name, unit in sorted(done.items()):
+        if unit.mapped is None:
+            continue
+        delay = unit.timing.worst_ps
+        modules[name] = {
+            "area_um2": round(unit.mapped.area_um2, 3),
+            "sequential_um2": round(unit.mapped.sequential_um2, 3),
+            "fmax_mhz": round(1e6 / delay, 1) if delay > 0 else None,
+            "cells": sum(unit.mapped.cells.values()),
+            "instances": instances[name],
+            "recipe": unit.recipe,
+        }
+        if worst is None or delay > worst.timing.worst_ps:
+            worst = unit
+        if unit.timing.slack_ps is not None:
+            slack = unit.timing.slack_ps
+    assert worst is not None
+    return {
+        "modules": modules,
+        "fits": worst.timing.worst_ps <= period_ps and (slack is None or slack >= 0),
+        "fmax_mhz": round(1e6 / worst.timing.worst_ps, 1),
+        "worst_path": {
+            "module": worst.unit.name,
+            "ps": worst.timing.worst_ps,
+            "steps": [
+                {"pin": step.pin, "cell": step.cell, "ps": step.arrival_ps}
+                for step in worst.timing.path
+            ],
+        },
+        "slack_ps": slack,
+        "area_um2": round(sum(m["area_um2"] * m["instances"] for m in modules.values()), 1),
+        "sequential_um2": round(
+            sum(m["sequential_um2"] * m["instances"] for m in modules.values()), 1
+        ),
+    }

@@ -1,0 +1,190 @@
+"""Mapping and timing of a hierarchy, the units in parallel, those below first."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from attrs import asdict, frozen
+from cattrs import structure
+
+from jepa_r_sim.cosim import cache_root
+
+from .liberty import Liberty
+from .mapping import Mapped, map_unit
+from .netlist import Unit
+from .recipes import RECIPES, Recipe
+from .timing import Timing, digest, memory_model, time_unit
+
+__all__ = ["Memories", "Synthesised", "synthesise"]
+
+
+@frozen(kw_only=True)
+class Memories:
+    """What is assumed of memories, which are no part of the logic.
+
+    Attributes
+    ----------
+    names
+        Units that are memories.
+    access_ps
+        From the clock to their outputs.
+    setup_ps
+        From their inputs to the clock.
+    """
+
+    names: frozenset[str]
+    access_ps: float
+    setup_ps: float
+
+
+@frozen(kw_only=True)
+class Synthesised:
+    """A unit, mapped and timed.
+
+    Attributes
+    ----------
+    unit
+        The unit.
+    mapped
+        Its cells; ``None`` for a memory.
+    timing
+        Its timing, those below it included as far as paths cross.
+    recipe
+        Name of the recipe that was kept.
+    """
+
+    unit: Unit
+    mapped: Mapped | None
+    timing: Timing
+    recipe: str
+
+
+def synthesise(
+    units: Mapping[str, Unit],
+    *,
+    liberty: Liberty,
+    corner: Sequence[Path],
+    period_ps: float,
+    memories: Memories,
+    recipes: Sequence[Recipe] = RECIPES,
+    constraints: Mapping[str, Path],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    workers: int | None = None,
+) -> dict[str, Synthesised]:
+    """Map and time all units, each as soon as those below it are done.
+
+    A unit is mapped with the first recipe, and with the next as long as it misses the clock; the
+    first that meets it is kept, or else the fastest.
+
+    Parameters
+    ----------
+    units
+        The hierarchy.
+    liberty, corner
+        Library to map to, and files to time with.
+    period_ps
+        Clock period.
+    memories
+        Units that are memories, and their timing.
+    recipes
+        Ways to map, the smallest first.
+    constraints
+        SDC of units that have one.
+    progress
+        Called with the number of units that are done, and of all.
+    workers
+        Units at a time; by default as many as there are processors.
+    """
+    done: dict[str, Synthesised] = {}
+    sorter = TopologicalSorter({name: unit.children for name, unit in units.items()})
+    sorter.prepare()
+
+    def one(name: str) -> Synthesised:
+        unit = units[name]
+        if name in memories.names:
+            model = memory_model(unit, access_ps=memories.access_ps, setup_ps=memories.setup_ps)
+            timing = Timing(worst_ps=0.0, path=(), model=model)
+            return Synthesised(unit=unit, mapped=None, timing=timing, recipe="")
+        best: Synthesised | None = None
+        for recipe in recipes:
+            mapped = map_unit(unit, units, liberty=liberty, recipe=recipe, period_ps=period_ps)
+            timing = _timed(
+                unit,
+                mapped,
+                {child: done[child].timing for child in unit.children},
+                liberty=liberty,
+                corner=corner,
+                period_ps=period_ps,
+                constraints=constraints.get(name),
+            )
+            found = Synthesised(unit=unit, mapped=mapped, timing=timing, recipe=recipe.name)
+            if best is None or timing.worst_ps < best.timing.worst_ps:
+                best = found
+            if timing.worst_ps <= period_ps:
+                break
+        assert best is not None
+        return best
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        running: dict[Future[Synthesised], str] = {}
+        try:
+            while sorter.is_active():
+                running |= {pool.submit(one, name): name for name in sorter.get_ready()}
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    name = running.pop(future)
+                    done[name] = future.result()
+                    sorter.done(name)
+                    progress(len(done), len(units))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done
+
+
+def _timed(
+    unit: Unit,
+    mapped: Mapped,
+    children: Mapping[str, Timing],
+    *,
+    liberty: Liberty,
+    corner: Sequence[Path],
+    period_ps: float,
+    constraints: Path | None,
+) -> Timing:
+    """Timing of a unit; one that was analysed before is taken from the cache."""
+    key = digest(
+        mapped.netlist,
+        sorted((name, timing.model) for name, timing in children.items()),
+        liberty.digest,
+        *(path.read_bytes() for path in corner),
+        period_ps,
+        constraints.read_text() if constraints else "",
+        Path(__file__).with_name("timing.py").read_text(),
+    )
+    entry = cache_root() / "timing" / key
+    if not (entry / "timing.json").is_file():
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{unit.name[:40]}-", dir=entry.parent))
+        try:
+            timing = time_unit(
+                unit,
+                mapped.netlist,
+                {name: timing.model for name, timing in children.items()},
+                liberty=liberty,
+                corner=corner,
+                period_ps=period_ps,
+                directory=partial,
+                constraints=constraints,
+            )
+            (partial / "timing.json").write_text(json.dumps(asdict(timing)))
+            if not entry.exists():
+                partial.rename(entry)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return structure(json.loads((entry / "timing.json").read_text()), Timing)
