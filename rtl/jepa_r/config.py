@@ -30,7 +30,7 @@ _RELEASE = 2
 
 #: Latency that the arbiter adds: to reads and to writes of two masters, and to those of one alone:
 #: ``Arbiter.READ``, ``Arbiter.WRITE``, ``Arbiter.ALONE``.
-_SHARED_READ, _SHARED_WRITE, _ALONE = 15, 11, 1
+_SHARED_READ, _SHARED_WRITE, _ALONE = 17, 11, 1
 
 
 class ConfigError(ValueError):

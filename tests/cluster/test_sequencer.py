@@ -2,6 +2,7 @@ import pytest
 
 from jepa_r.cluster.isa import LAYOUTS, NO_CHECK, Control, Engine, Fault
 from jepa_r.cluster.sequencer import LOOP_DEPTH, Sequencer
+from jepa_r.memory.sram import Sram
 from jepa_r_sim.compiler.loops import Loop, roll, unroll
 from jepa_r_sim.compiler.operations import Operation
 from jepa_r_sim.compiler.program import assemble_words, encode
@@ -33,7 +34,7 @@ def run(words, *, cycles, arrivals=(), elastic=False, queue=4, full=range(0)):
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        pipeline = [0, 0]
+        coming = [0] * (Sram.READ_LATENCY - 1)
         for cycle in range(cycles):
             ctx.set(dut.read_completed, cycle in arrivals)
             ctx.set(dut.read_full, cycle in full)
@@ -43,12 +44,10 @@ def run(words, *, cycles, arrivals=(), elastic=False, queue=4, full=range(0)):
             if ctx.get(dut.fault) != Fault.NONE:
                 faults.append((ctx.get(dut.cycles), ctx.get(dut.fault)))
                 ctx.set(dut.stop, 1)
-            # The program memory: two cycles from address to data.
             asked = words[ctx.get(dut.program_addr) % len(words)] if ctx.get(dut.program_en) else 0
+            coming.append(asked)
             await ctx.tick()
-            ctx.set(dut.program_data, pipeline[-1])
-            pipeline = [asked, pipeline[0]]
-            ctx.set(dut.program_data, pipeline[1])
+            ctx.set(dut.program_data, coming.pop(0))
         state.update(
             done=ctx.get(dut.done), cycles=ctx.get(dut.cycles), slipped=ctx.get(dut.slipped)
         )

@@ -53,7 +53,8 @@ def test_decoder(width, tmp_path):
     for first, second in rng.sample(pairs, min(len(pairs), 500)):
         add(encode(word, width) ^ 1 << first ^ 1 << second, None, 0, 1)
     answers(
-        tmp_path, SecdedDecoder(width=width), f"secded_decoder_{width}", latency=0,
+        tmp_path, SecdedDecoder(width=width), f"secded_decoder_{width}",
+        latency=SecdedDecoder.latency,
         operands={"code": codes},
         results={"data": data, "corrected": corrected, "uncorrectable": uncorrectable},
     )  # fmt: skip

@@ -85,7 +85,8 @@ def test_wrong_words_are_corrected_or_told():
             ctx.set(dut.r_en, 1)
             await ctx.tick()
             ctx.set(dut.r_en, 0)
-            await ctx.tick()
+            for _ in range(LatentStore.READ_LATENCY - 1):
+                await ctx.tick()
             right = ctx.get(dut.r_data) == 0x12345678
             await ctx.tick()
             told.append((ctx.get(dut.corrected), right, ctx.get(dut.broken)))

@@ -8,25 +8,41 @@ from jepa_r.memory.secded import SecdedDecoder, SecdedEncoder, check_bits
 from jepa_r_sim.golden.secded import decode, encode, parity_matrix
 
 
-def evaluate(dut, port, values, *outputs):
-    """Outputs of a component without registers, for each value of its input."""
-    results = []
+def encoded(width, words):
+    """Code words of words; there are no registers."""
+    dut = SecdedEncoder(width=width)
+    codes = []
 
     async def testbench(ctx):
-        for value in values:
-            ctx.set(port, value)
+        for word in words:
+            ctx.set(dut.data, word)
             await ctx.delay(1e-9)
-            results.append(tuple(ctx.get(output) for output in outputs))
+            codes.append(ctx.get(dut.code))
 
     simulator = Simulator(dut)
     simulator.add_testbench(testbench)
     simulator.run()
-    return results
+    return codes
 
 
 def decoded(width, codes):
+    """Word and flags of each code word, one a cycle."""
     dut = SecdedDecoder(width=width)
-    return evaluate(dut, dut.code, codes, dut.data, dut.corrected, dut.uncorrectable)
+    results = []
+
+    async def testbench(ctx):
+        for n in range(len(codes) + dut.latency):
+            if n >= dut.latency:
+                outputs = dut.data, dut.corrected, dut.uncorrectable
+                results.append(tuple(ctx.get(output) for output in outputs))
+            ctx.set(dut.code, codes[min(n, len(codes) - 1)])
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    return results
 
 
 @pytest.mark.parametrize(
@@ -47,8 +63,7 @@ def test_code_words_agree_with_the_golden_model(width):
     rng = random.Random(width)
     words = [0, 2**width - 1, *(1 << n for n in range(width))]
     words += [rng.getrandbits(width) for _ in range(50)]
-    dut = SecdedEncoder(width=width)
-    codes = [code for (code,) in evaluate(dut, dut.data, words, dut.code)]
+    codes = encoded(width, words)
     assert codes == [encode(word, width) for word in words]
     assert decoded(width, codes) == [(word, 0, 0) for word in words]
 

@@ -37,7 +37,8 @@ async def read(ctx, dut, row):
     ctx.set(dut.r_addr, row)
     await ctx.tick()
     ctx.set(dut.r_en, 0)
-    await ctx.tick()
+    for _ in range(dut.READ_LATENCY - 1):
+        await ctx.tick()
     return ctx.get(dut.r_data), ctx.get(dut.corrected), ctx.get(dut.uncorrectable)
 
 
@@ -102,7 +103,7 @@ def test_rows_are_zero_after_clearing_and_need_no_correction():
     async def testbench(ctx):
         for row in range(7):
             assert await read(ctx, dut, row) == (0, 0, 0)
-        for _ in range(30):
+        for _ in range(2 * dut.SCRUB_CYCLES * 7):
             assert not ctx.get(dut.scrubbed)
             await ctx.tick()
 
@@ -154,7 +155,7 @@ def test_idle_memory_heals():
         await write(ctx, dut, 5, 0x123456, inject=1)
         await write(ctx, dut, 15, 0x654321, inject=2, segments=0b100)
         scrubbed = 0
-        for _ in range(3 * 16 + 6):
+        for _ in range((dut.SCRUB_CYCLES + 1) * 16):
             scrubbed += ctx.get(dut.scrubbed)
             await ctx.tick()
         assert scrubbed == 2

@@ -62,7 +62,7 @@ class TileBench:
                     word.to_bytes(4 * self.columns, "little"), dtype=np.int32
                 )
             if ctx.get(dut.fault):
-                self._faults.append(t - 1)
+                self._faults.append(t - Tile.FAULT_LATENCY)
             await ctx.tick()
 
 

@@ -76,9 +76,11 @@ class SecdedEncoder(wiring.Component):
 
 
 class SecdedDecoder(wiring.Component):
-    """Hsiao decoder: corrects one wrong bit of a code word and detects two. No latency.
+    """Hsiao decoder: corrects one wrong bit of a code word and detects two.
 
-    The golden function is :func:`jepa_r_sim.golden.secded.decode`.
+    The golden function is :func:`jepa_r_sim.golden.secded.decode`. A result a cycle,
+    :attr:`latency` cycles later: the syndrome is in a register, since its parities are as deep as
+    the search for its column.
 
     Parameters
     ----------
@@ -102,6 +104,8 @@ class SecdedDecoder(wiring.Component):
         If ``width`` is not positive.
     """
 
+    latency = 1
+
     def __init__(self, *, width):
         self._columns = columns(width)
         super().__init__({
@@ -118,12 +122,16 @@ class SecdedDecoder(wiring.Component):
         rows = len(self.code) - width
         every_column = [*self._columns, *(1 << row for row in range(rows))]
 
-        syndrome = Signal(rows)
+        syndrome = Signal(rows, reset_less=True)
+        word = Signal(width, reset_less=True)
         wrong = Signal(len(self.code))
-        m.d.comb += [
+        m.d.sync += [
             syndrome.eq(_syndrome(self.code, every_column)),
+            word.eq(self.code[:width]),
+        ]
+        m.d.comb += [
             wrong.eq(Cat(syndrome == column for column in every_column)),
-            self.data.eq(self.code[:width] ^ wrong[:width]),
+            self.data.eq(word ^ wrong[:width]),
             self.corrected.eq(wrong.any()),
             self.uncorrectable.eq(syndrome.any() & ~wrong.any()),
         ]

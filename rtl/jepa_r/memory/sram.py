@@ -5,6 +5,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..fabric.delay import delay
 from ..platform import Macro, MemoryShape
 from .secded import SecdedDecoder, SecdedEncoder, check_bits
 
@@ -123,16 +124,17 @@ endmodule
 class Sram(Macro):
     """Memory with one read port and one write port.
 
-    A read's data come :attr:`READ_LATENCY` = 2 cycles after its address, with and without code; a
-    read and a write can start in every cycle. A read sees every write that started before it; a
-    read that starts together with a write of its row returns the old word.
+    A read's data come :attr:`READ_LATENCY` cycles after its address, with and without code; a read
+    and a write can start in every cycle. A read sees every write that started before it; a read
+    that starts together with a write of its row returns the old word. What both ports are given
+    is in a register before the array, so that nothing but the code is in front of its inputs.
 
     With ``ecc``, every segment has a SECDED code of its own (:mod:`jepa_r.memory.secded`). Reads
     are corrected on the way out, and rows are read one after another in cycles in which neither
     port is used; a row with a wrong bit is written back corrected, in the next such cycle. One
-    sweep takes two cycles a row, one of them idle, and one more idle cycle for each correction.
-    After reset all rows are written with zero, so that every row holds a code word: the ports must
-    rest for :attr:`clear_cycles` cycles, and what is written before is lost.
+    sweep takes :attr:`SCRUB_CYCLES` cycles a row, one of them idle, and one more idle cycle for
+    each correction. After reset all rows are written with zero, so that every row holds a code
+    word: the ports must rest for :attr:`clear_cycles` cycles, and what is written before is lost.
 
     Parameters
     ----------
@@ -150,7 +152,7 @@ class Sram(Macro):
     r_en, r_addr : ``In(1)``, ``In(range(depth))``
         Read a word.
     r_data : ``Out(width)``
-        The word, two cycles later; it stays until the next read.
+        The word, :attr:`READ_LATENCY` cycles later; it stays until the next read.
     w_en, w_addr, w_data : ``In(segments)``, ``In(range(depth))``, ``In(width)``
         Write the segments of a word whose bit of ``w_en`` is set, segment 0 the lowest bits.
     inject : ``In(2)``
@@ -170,8 +172,11 @@ class Sram(Macro):
         If ``depth`` is below 2 or ``segments`` does not divide ``width``.
     """
 
-    #: Cycles from ``r_en`` to ``r_data``.
-    READ_LATENCY = 2
+    #: Cycles from ``r_en`` to ``r_data``: a register, the array, the syndrome, the correction.
+    READ_LATENCY = 4
+
+    #: Cycles from the scrubber's read of a row to that of the next: the read, and a look at it.
+    SCRUB_CYCLES = READ_LATENCY + 1
 
     def __init__(self, *, width, depth, segments=1, ecc=False):
         _check_size(width, depth, segments)
@@ -222,81 +227,112 @@ class Sram(Macro):
         m.submodules.array = array = SramArray(
             width=self.code_width, depth=self._depth, segments=self._segments
         )
-        m.d.comb += [
-            array.r_en.eq(self.r_en),
-            array.r_addr.eq(self.r_addr),
-            array.w_en.eq(self.w_en),
-            array.w_addr.eq(self.w_addr),
+        r_en, w_en = Signal(), Signal(self._segments)
+        r_addr = Signal(range(self._depth), reset_less=True)
+        w_addr = Signal(range(self._depth), reset_less=True)
+        w_data = Signal(self._width, reset_less=True)
+        m.d.sync += [
+            r_en.eq(self.r_en),
+            r_addr.eq(self.r_addr),
+            w_en.eq(self.w_en),
+            w_addr.eq(self.w_addr),
+            w_data.eq(self.w_data),
         ]
+        m.d.comb += [
+            array.r_en.eq(r_en),
+            array.r_addr.eq(r_addr),
+            array.w_en.eq(w_en),
+            array.w_addr.eq(w_addr),
+        ]
+        arrives = delay(m, self.r_en, self.READ_LATENCY - 1, reset_less=False, name="arrives")
         if self._ecc:
-            self._add_code(m, array)
+            word, right, wrong = self._add_code(m, array, w_data)
+            self._scrub(m, word, right, (r_en, r_addr), (w_en, w_addr, w_data))
+            m.d.sync += [
+                self.corrected.eq(arrives & right.any()),
+                self.uncorrectable.eq(arrives & wrong.any()),
+            ]
         else:
-            arrives = Signal()
-            m.d.sync += arrives.eq(self.r_en)
-            m.d.comb += array.w_data.eq(self.w_data)
-            with m.If(arrives):
-                m.d.sync += self.r_data.eq(array.r_data)
+            word = delay(m, array.r_data, 1, name="word")
+            m.d.comb += array.w_data.eq(w_data)
+        with m.If(arrives):
+            m.d.sync += self.r_data.eq(word)
 
         return m
 
-    def _add_code(self, m, array):
-        """Encode what is written, decode what is read, and scrub between."""
+    def _add_code(self, m, array, w_data):
+        """Encode what is written and decode what is read, for the reader or for the scrubber."""
         part = self._width // self._segments
         code_part = self.code_width // self._segments
 
-        # Cycle 1 of a read: the row is decoded, for the reader or for the scrubber.
+        inject = Signal(2)
+        m.d.sync += inject.eq(Mux(self.w_en.any(), self.inject, 0))
         word = Signal(self._width)
         right = Signal(self._segments)
         wrong = Signal(self._segments)
-        encoders = []
         for n in range(self._segments):
             m.submodules[f"encoder_{n}"] = encoder = SecdedEncoder(width=part)
             m.submodules[f"decoder_{n}"] = decoder = SecdedDecoder(width=part)
-            encoders.append(encoder)
             m.d.comb += [
+                encoder.data.eq(w_data.word_select(n, part)),
+                array.w_data.word_select(n, code_part).eq(encoder.code ^ inject),
                 decoder.code.eq(array.r_data.word_select(n, code_part)),
                 word.word_select(n, part).eq(decoder.data),
                 right[n].eq(decoder.corrected),
                 wrong[n].eq(decoder.uncorrectable),
             ]
+        return word, right, wrong
 
-        reading = Signal()
-        m.d.sync += [
-            reading.eq(self.r_en),
-            self.corrected.eq(reading & right.any()),
-            self.uncorrectable.eq(reading & wrong.any()),
+    def _scrub(self, m, word, right, read, write):
+        """Use the ports where nobody else does, in the cycle before the array's registers."""
+        (r_en, r_addr), (w_en, w_addr, w_data) = read, write
+
+        writes, idle, clearing = Signal(), Signal(), Signal()
+        m.d.comb += [
+            writes.eq(self.w_en.any() & ~clearing),
+            idle.eq(~self.r_en & ~writes),
         ]
-        with m.If(reading):
-            m.d.sync += self.r_data.eq(word)
 
-        idle = Signal()
         row = Signal(range(self._depth))
         fixed = Signal(self._width)
-        segments = Signal(self._segments, init=(1 << self._segments) - 1)
-        write_back = Signal()
+        segments = Signal(self._segments)
+        look, write_back = Signal(), Signal()
         following = Mux(row == self._depth - 1, 0, row + 1)
-        m.d.comb += idle.eq(~self.r_en & ~self.w_en.any())
+        looked = delay(m, look, self.READ_LATENCY - 1, reset_less=False, name="looked")
+
+        # What the scrubber gives counts only where it is enabled. Nothing is fixed before all rows
+        # are cleared.
+        with m.If(~self.r_en):
+            m.d.sync += r_addr.eq(row)
+        with m.If(~writes):
+            m.d.sync += [w_addr.eq(row), w_data.eq(fixed)]
+        with m.If(look):
+            m.d.sync += r_en.eq(1)
+        with m.If(write_back):
+            m.d.sync += w_en.eq(segments)
 
         # A row written after it was read is newer than what the scrubber holds.
         stale = Signal()
-        with m.If(self.w_en.any() & (self.w_addr == row)):
+        with m.If(writes & (self.w_addr == row)):
             m.d.sync += stale.eq(1)
 
-        with m.FSM(name="scrub") as fsm:
+        with m.FSM(name="scrub"):
             with m.State("CLEAR"):
-                m.d.comb += write_back.eq(1)
-                m.d.sync += row.eq(following)
+                m.d.comb += clearing.eq(1)
+                m.d.sync += [w_en.eq(~0), row.eq(following)]
                 with m.If(row == self._depth - 1):
-                    m.d.sync += segments.eq(0)
                     m.next = "READ"
             with m.State("READ"):
                 with m.If(idle):
-                    m.d.comb += [array.r_en.eq(1), array.r_addr.eq(row)]
+                    m.d.comb += look.eq(1)
                     m.d.sync += stale.eq(0)
-                    m.next = "DECODE"
-            with m.State("DECODE"):
-                m.d.sync += [fixed.eq(word), segments.eq(right)]
-                with m.If(right.any()):
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                with m.If(looked):
+                    m.d.sync += [fixed.eq(word), segments.eq(right)]
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                with m.If(segments.any()):
                     m.next = "WRITE"
                 with m.Else():
                     m.d.sync += row.eq(following)
@@ -306,17 +342,7 @@ class Sram(Macro):
                     m.d.comb += write_back.eq(~stale)
                     m.d.sync += row.eq(following)
                     m.next = "READ"
-        with m.If(write_back):
-            m.d.comb += [array.w_en.eq(segments), array.w_addr.eq(row)]
-        m.d.comb += self.scrubbed.eq(write_back & ~fsm.ongoing("CLEAR"))
-
-        for n, encoder in enumerate(encoders):
-            m.d.comb += encoder.data.eq(
-                Mux(write_back, fixed.word_select(n, part), self.w_data.word_select(n, part))
-            )
-            m.d.comb += array.w_data.word_select(n, code_part).eq(
-                encoder.code ^ Mux(write_back, 0, self.inject)
-            )
+        m.d.sync += self.scrubbed.eq(write_back)
 
 
 def _check_size(width, depth, segments):

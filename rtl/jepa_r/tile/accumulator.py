@@ -7,6 +7,8 @@ from amaranth import *
 from amaranth.lib import data, memory
 from amaranth.lib.wiring import In, Out
 
+from ..fabric.delay import delay
+from ..memory.sram import Sram
 from ..platform import Macro, MemoryShape
 
 __all__ = ["Accumulator", "AccumulatorBank"]
@@ -108,7 +110,8 @@ class Accumulator(Macro):
     A row of sums from the array is stored, or added to what its row holds, modulo 2^32. It is read
     in the cycle in which ``valid`` comes and written in the next, with ``sums``: rows that come one
     after the other must be even and odd in turn, and a row may come again after two cycles. The
-    other half is free for the read port, in any order.
+    other half is free for the read port, in any order. All of this is a cycle later in the banks:
+    every input is in a register before it is looked at.
 
     Parameters
     ----------
@@ -132,7 +135,7 @@ class Accumulator(Macro):
     r_data : ``Out(ArrayLayout(signed(32), columns))``
         The row, :attr:`READ_LATENCY` cycles after ``r_en``, until the next.
     conflict : ``Out(1)``
-        In the same cycle: two accesses want one bank. A write then goes first, before a read for
+        A cycle later: two accesses want one bank. A write then goes first, before a read for
         adding, before the read port; what loses reads a wrong row.
 
     Raises
@@ -141,7 +144,9 @@ class Accumulator(Macro):
         If ``rows`` is odd or less than 4.
     """
 
-    READ_LATENCY = 2
+    #: Cycles from ``r_en`` to ``r_data``: a register, the bank, the choice of banks, and as many
+    #: as make it that of the other memories, since the lanes read both at once.
+    READ_LATENCY = Sram.READ_LATENCY
 
     def __init__(self, *, columns, rows, width):
         if rows < 4 or rows % 2:
@@ -166,16 +171,24 @@ class Accumulator(Macro):
     def build(self, platform):
         m = Module()
 
+        valid, add, r_en = Signal(), Signal(), Signal()
+        bank, w_bank, r_bank = (Signal(2, name=f"{n}bank") for n in ("", "w_", "r_"))
+        addr, w_addr, r_addr = (
+            Signal(range(self._rows // 2), name=f"{n}addr") for n in ("", "w_", "r_")
+        )
         writing = Signal()
-        w_bank = Signal(2)
-        w_addr = Signal(range(self._rows // 2))
-        bank = Signal(2)
-        r_bank = Signal(2)
-        m.d.comb += [
-            bank.eq(Cat(self.row[0], self.half)),
-            r_bank.eq(Cat(self.r_row[0], self.r_half)),
+        m.d.sync += [
+            valid.eq(self.valid),
+            add.eq(self.add),
+            Cat(bank[0], addr, bank[1]).eq(Cat(self.row, self.half)),
+            r_en.eq(self.r_en),
+            Cat(r_bank[0], r_addr, r_bank[1]).eq(Cat(self.r_row, self.r_half)),
+            writing.eq(valid),
+            w_bank.eq(bank),
+            w_addr.eq(addr),
         ]
-        m.d.sync += [writing.eq(self.valid), w_bank.eq(bank), w_addr.eq(self.row[1:])]
+        sums = Signal.like(self.sums, reset_less=True)
+        m.d.sync += sums.eq(self.sums)
 
         total = Signal(self._columns * ACC_WIDTH)
         fetched = Signal(4)  # banks whose word of this cycle is to be added to
@@ -189,11 +202,11 @@ class Accumulator(Macro):
             serve = Signal(name=f"serve_{n}")
             m.d.comb += [
                 write.eq(writing & (w_bank == n)),
-                fetch.eq(self.valid & self.add & (bank == n)),
-                serve.eq(self.r_en & (r_bank == n)),
+                fetch.eq(valid & add & (bank == n)),
+                serve.eq(r_en & (r_bank == n)),
                 part.en.eq(write | fetch | serve),
                 part.w_en.eq(write),
-                part.addr.eq(Mux(write, w_addr, Mux(fetch, self.row[1:], self.r_row[1:]))),
+                part.addr.eq(Mux(write, w_addr, Mux(fetch, addr, r_addr))),
                 part.w_data.eq(total),
             ]
             m.d.sync += [fetched[n].eq(fetch), served[n].eq(serve)]
@@ -212,10 +225,12 @@ class Accumulator(Macro):
         old = Signal(data.ArrayLayout(signed(ACC_WIDTH), self._columns))
         m.d.comb += old.as_value().eq(chosen(fetched))
         for n in range(self._columns):
-            m.d.comb += total.word_select(n, ACC_WIDTH).eq(old[n] + self.sums[n])
+            m.d.comb += total.word_select(n, ACC_WIDTH).eq(old[n] + sums[n])
 
         r_data = Signal(len(total), reset_less=True)
         with m.If(served.any()):
             m.d.sync += r_data.eq(chosen(served))
-        m.d.comb += self.r_data.as_value().eq(r_data)
+        m.d.comb += self.r_data.as_value().eq(
+            delay(m, r_data, self.READ_LATENCY - 3, name="r_waits")
+        )
         return m

@@ -61,8 +61,8 @@ class Tile(Macro):
     r_data : ``Out(ArrayLayout(signed(32), columns))``
         The row, :attr:`READ_LATENCY` cycles later, until the next.
     fault : ``Out(1)``
-        A cycle later: a swap with a number of B rows other than ``b_rows``, a row of B that finds
-        all columns taken, or two accesses in one bank of the accumulators.
+        :attr:`FAULT_LATENCY` cycles later: a swap with a number of B rows other than ``b_rows``, a
+        row of B that finds all columns taken, or two accesses in one bank of the accumulators.
 
     Raises
     ------
@@ -71,6 +71,7 @@ class Tile(Macro):
     """
 
     READ_LATENCY = Accumulator.READ_LATENCY
+    FAULT_LATENCY = 2
 
     def __init__(self, *, rows, columns, acc_rows):
         self._array = SystolicArray(rows, columns)
@@ -152,5 +153,7 @@ class Tile(Macro):
             accumulator.r_row.eq(self.r_row),
             self.r_data.eq(accumulator.r_data),
         ]
-        m.d.sync += self.fault.eq(steering.fault | accumulator.conflict)
+        # The accumulators look at their inputs a cycle late.
+        steered = delay(m, steering.fault, 1, reset_less=False, name="steering_fault")
+        m.d.sync += self.fault.eq(steered | accumulator.conflict)
         return m

@@ -11,11 +11,12 @@ import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
 from jepa_r.cluster.isa import LAYOUTS, WORD_BITS, Engine, Fault
+from jepa_r.memory.sram import Sram
 from jepa_r_sim.cosim import parameters, report
 from jepa_r_sim.drivers.cocotb_stream import start
 
 #: Cycles from an address to a word of the program memory.
-READ_LATENCY = 2
+READ_LATENCY = Sram.READ_LATENCY
 
 #: What the program memory gives when nothing was asked for.
 NOTHING = (1 << WORD_BITS) - 1

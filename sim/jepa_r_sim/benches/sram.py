@@ -37,7 +37,7 @@ async def random_accesses(dut):
     for _ in range(memory.clear_cycles):
         await FallingEdge(dut.clk)
 
-    coming = deque([None, None])
+    coming = deque([None] * Sram.READ_LATENCY)
     told = {"corrected": 0, "uncorrectable": 0, "scrubbed": 0}
     for cycle in range(CYCLES):
         # Without code, rows have no contents until they are written.

@@ -69,7 +69,7 @@ class TileDriver:
             await FallingEdge(dut.clk)
             # Outputs are now those of the cycle after t.
             if int(dut.fault.value):
-                faults.append(t)
+                faults.append(t + 1 - Tile.FAULT_LATENCY)
             if (asked := t + 1 - Tile.READ_LATENCY) in reads:
                 word = int(dut.r_data.value).to_bytes(4 * self.columns, "little")
                 rows[asked] = np.frombuffer(word, dtype=np.int32)
