@@ -58,8 +58,8 @@ class TestParameters:
     @pytest.mark.parametrize("lanes", [2, 8, 32])
     def test_latencies_are_known_without_hardware(self, lanes):
         unit = VectorUnit(lanes=lanes, rows=8)
-        assert unit.latency == VectorUnit.latency == Lane.latency == 22
-        assert unit.row_latency == VectorUnit.row_latency_of(lanes) == 64 + lanes.bit_length()
+        assert unit.latency == VectorUnit.latency == Lane.latency == 23
+        assert unit.row_latency == VectorUnit.row_latency_of(lanes) == 65 + lanes.bit_length()
         assert unit.distance_latency == VectorUnit.distance_latency_of(lanes)
 
 

@@ -24,20 +24,22 @@ class Lane(Macro):
     ===== ==========================================================================
     cycle
     ===== ==========================================================================
-    1     operands of the first addition
-    2     ``x``: ``src + column.add`` (wrapped) or ``(src << 8 * pre) - row.offset``
-    5     ``x * mul``, 50 bits; exponentials go their own way from 2
-    10    shifted, rounded, saturated to 16 bits
-    11    ``y``; the partner's ``y`` comes in
-    14    ``y * c0`` and ``partner * c1``
-    15    their sum, or the first plus ``other`` or ``column.add``
-    20    shifted, rounded, saturated to 16 or 8 bits
-    21    the table's word
-    22    ``z``, and ``other`` again beside it
+    1     what comes in
+    2     operands of the first addition
+    3     ``x``: ``src + column.add`` (wrapped) or ``(src << 8 * pre) - row.offset``
+    6     ``x * mul``, 50 bits; exponentials go their own way from 3
+    11    shifted, rounded, saturated to 16 bits
+    12    ``y``; the partner's ``y`` comes in
+    15    ``y * c0`` and ``partner * c1``
+    16    their sum, or the first plus ``other`` or ``column.add``
+    21    shifted, rounded, saturated to 16 or 8 bits
+    22    the table's word
+    23    ``z``, and ``other`` again beside it
     ===== ==========================================================================
 
-    Control comes in when it is needed, from a pipeline that all lanes of a unit share: the members
-    say in which cycle, counted like above, 0 being the step itself.
+    Control comes in from a pipeline that all lanes of a unit share, a cycle before it is needed: a
+    lane keeps it in a register of its own, so that nothing shared has a load that grows with what
+    it selects. The members say in which cycle, counted like above, 0 being the step itself.
 
     Members
     -------
@@ -50,15 +52,15 @@ class Lane(Macro):
     requantise, pre, second : ``In(1)``, ``In(1)``, ``In(Second)``
         Choice of operands, in cycle 0. ``pre`` only without ``requantise``.
     exponential : ``In(1)``
-        Take the exponential, in cycle :attr:`Y_STAGE` - 1.
+        Take the exponential, in cycle :attr:`Y_STAGE` - 2.
     add_second : ``In(Second)``
-        ``second`` again, in cycle :attr:`PRODUCT_STAGE`.
+        ``second`` again, in cycle :attr:`PRODUCT_STAGE` - 1.
     shift2 : ``In(6)``
-        Shift of the second stage, in cycle :attr:`SUM_STAGE`.
+        Shift of the second stage, in cycle :attr:`SUM_STAGE` - 1.
     narrow : ``In(1)``
-        Saturate to INT8, in cycle :attr:`NARROW_STAGE`.
+        Saturate to INT8, in cycle :attr:`NARROW_STAGE` - 1.
     look_up : ``In(1)``
-        Take the table's entry, in cycle :attr:`TABLE_STAGE`.
+        Take the table's entry, in cycle :attr:`TABLE_STAGE` - 1.
     y_out, partner_in : ``Out(signed(16))``, ``In(signed(16))``
         To and from the other lane of the pair, in cycle :attr:`Y_STAGE`.
     t_en, t_addr, t_data : ``In(1)``, ``In(6)``, ``In(32)``
@@ -74,7 +76,7 @@ class Lane(Macro):
     PRODUCT_BITS = SRC_BITS + MUL_BITS
     SUM_BITS = 33  # two products of INT16, or one and an INT32
 
-    X_STAGE = 2
+    X_STAGE = 3
     ROUNDED_STAGE = X_STAGE + PipelinedMultiplier.latency_of(MUL_BITS) + RoundShift.latency_of(6)
     Y_STAGE = ROUNDED_STAGE + 1
     PRODUCT_STAGE = Y_STAGE + PipelinedMultiplier.latency_of(16)
@@ -117,15 +119,22 @@ class Lane(Macro):
         other = taps(m, self.other, self.latency, name="other")
         m.d.comb += self.other_out.eq(other[self.latency])
 
-        x, rounded = self._first_stage(m)
-        exponential = self._exponential(m, x)
-        m.d.sync += self.y_out.eq(Mux(self.exponential, exponential, rounded))
+        def kept(name):
+            return delay(m, getattr(self, name), 1, name=f"{name}_kept")
 
-        result = self._second_stage(m, other[self.PRODUCT_STAGE])
-        self._table(m, result)
+        column = kept("column")
+        x, rounded = self._first_stage(
+            m, kept("src"), column, kept("row"), kept("requantise"), kept("pre")
+        )
+        exponential = self._exponential(m, x)
+        m.d.sync += self.y_out.eq(Mux(kept("exponential"), exponential, rounded))
+
+        control = [kept(name) for name in ("second", "add_second", "shift2", "narrow")]
+        result = self._second_stage(m, column, kept("rope"), other[self.PRODUCT_STAGE], *control)
+        self._table(m, result, kept("look_up"))
         return m
 
-    def _first_stage(self, m):
+    def _first_stage(self, m, src, column, row, requantise, pre):
         """``x``, and its scaled, rounded and saturated product."""
         # A row's offset is subtracted by adding its complement and one.
         base = Signal(signed(32), reset_less=True)
@@ -133,22 +142,22 @@ class Lane(Macro):
         subtract = Signal(reset_less=True)
         factor = Signal(signed(self.MUL_BITS), reset_less=True)
         shift = Signal(6, reset_less=True)
-        m.d.sync += [base.eq(self.src), subtract.eq(~self.requantise)]
-        with m.If(self.requantise):
+        m.d.sync += [base.eq(src), subtract.eq(~requantise)]
+        with m.If(requantise):
             m.d.sync += [
-                term.eq(self.column.add),
-                factor.eq(self.column.mul),
+                term.eq(column.add),
+                factor.eq(column.mul),
                 # Any shift from 48 on makes every product 0.
-                shift.eq(Mux(self.column.shift[6:].any(), 63, self.column.shift)),
+                shift.eq(Mux(column.shift[6:].any(), 63, column.shift)),
             ]
         with m.Else():
             m.d.sync += [
-                term.eq(~self.row.offset),
-                factor.eq(self.row.mul),
-                shift.eq(self.row.shift),
+                term.eq(~row.offset),
+                factor.eq(row.mul),
+                shift.eq(row.shift),
             ]
-            with m.If(self.pre):
-                m.d.sync += base.eq(self.src << 8)
+            with m.If(pre):
+                m.d.sync += base.eq(src << 8)
 
         total = Signal(signed(self.SRC_BITS))
         x = Signal(signed(self.SRC_BITS), reset_less=True)
@@ -186,21 +195,21 @@ class Lane(Macro):
         waits = self.ROUNDED_STAGE - self.X_STAGE - 1 - exp2.latency
         return delay(m, exp2.result, waits, name="exponential")
 
-    def _second_stage(self, m, other):
+    def _second_stage(self, m, column, rope, other, second, add_second, shift2, narrow):
         """Sum of the second stage's products, rounded and saturated."""
-        factor = Signal(signed(16), reset_less=True, name="c0_1")
-        extra = Signal(signed(32), reset_less=True, name="c1_1")
-        m.d.sync += extra.eq(self.column.add)
-        with m.Switch(self.second):
+        factor = Signal(signed(16), reset_less=True, name="c0_2")
+        extra = Signal(signed(32), reset_less=True, name="c1_2")
+        m.d.sync += extra.eq(column.add)
+        with m.Switch(second):
             with m.Case(Second.ROTATE):
-                m.d.sync += [factor.eq(self.rope.cos), extra.eq(self.rope.sin)]
+                m.d.sync += [factor.eq(rope.cos), extra.eq(rope.sin)]
             with m.Case(Second.COLUMN):
-                m.d.sync += factor.eq(self.column.mul)
+                m.d.sync += factor.eq(column.mul)
             with m.Default():
                 m.d.sync += factor.eq(1)
         # `extra` is the partner's factor, and then what is added without one.
-        factor = delay(m, factor, self.Y_STAGE - 1, name="c0_waits")
-        extras = taps(m, extra, self.PRODUCT_STAGE - 1, name="c1")
+        factor = delay(m, factor, self.Y_STAGE - 2, name="c0_waits")
+        extras = taps(m, extra, self.PRODUCT_STAGE - 2, name="c1")
 
         m.submodules.multiply_2 = multiply = PipelinedMultiplier(a_width=16, b_width=16)
         m.submodules.multiply_3 = partner = PipelinedMultiplier(a_width=16, b_width=16)
@@ -211,28 +220,28 @@ class Lane(Macro):
             multiply.a.eq(self.y_out),
             multiply.b.eq(factor),
             partner.a.eq(self.partner_in),
-            partner.b.eq(extras[self.Y_STAGE - 1][:16].as_signed()),
+            partner.b.eq(extras[self.Y_STAGE - 2][:16].as_signed()),
         ]
 
         addend = Signal(signed(32))
-        with m.Switch(self.add_second):
+        with m.Switch(add_second):
             with m.Case(Second.RESIDUAL):
                 m.d.comb += addend.eq(other)
             with m.Case(Second.ROTATE):
                 m.d.comb += addend.eq(partner.product)
             with m.Case(Second.COLUMN):
-                m.d.comb += addend.eq(extras[self.PRODUCT_STAGE - 1])
+                m.d.comb += addend.eq(extras[self.PRODUCT_STAGE - 2])
         total = Signal(signed(self.SUM_BITS), reset_less=True)
         m.d.sync += total.eq(multiply.product + addend)
 
         m.d.comb += [
             rounding.value.eq(total),
-            rounding.shift.eq(self.shift2),
-            rounding.narrow.eq(self.narrow),
+            rounding.shift.eq(shift2),
+            rounding.narrow.eq(narrow),
         ]
         return rounding.result
 
-    def _table(self, m, result):
+    def _table(self, m, result, look_up):
         """Replace an INT8 by its entry of the table, if wanted."""
         m.submodules.table = table = SramArray(width=32, depth=64)
         kept = delay(m, result, 1, name="result")
@@ -245,4 +254,4 @@ class Lane(Macro):
         ]
         entry = Signal(signed(8))
         m.d.comb += entry.eq(table.r_data.word_select(kept[:2], 8))
-        m.d.sync += self.z.eq(Mux(self.look_up, entry, kept))
+        m.d.sync += self.z.eq(Mux(look_up, entry, kept))

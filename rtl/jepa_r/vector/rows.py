@@ -206,7 +206,9 @@ class RowUnit(Macro):
         ]
 
         merged = taps(m, merged, self._FINISHED_STAGE, name="merged")
-        mean, root, root_shift = self._moments(m, merged, merged_squares, profile[merged_stage:])
+        mean, root, root_shift = self._moments(
+            m, merged, merged_squares, profile[merged_stage - 1 :]
+        )
         mantissa, reciprocal_shift = self._reciprocal(m, merged)
         done = delay(
             m, ends[merged_stage] & finishes, self._FINISHED_STAGE, reset_less=False, name="done"
@@ -250,12 +252,17 @@ class RowUnit(Macro):
         )
 
     def _moments(self, m, merged, merged_squares, profile):
-        """Mean, and factor and shift of the reciprocal standard deviation."""
+        """Mean, and factor and shift of the reciprocal standard deviation.
+
+        ``profile`` is that of the row a cycle before each stage of finishing.
+        """
 
         def constant(name, stage):
-            """Field of the profile of the row that is in ``stage`` of finishing."""
+            """Field of the profile of the row that is in ``stage`` of finishing, in a register."""
             choices = [self.profiles[n][name] for n in range(PROFILES)]
-            return Array(choices)[profile[stage]]
+            value = Signal(len(choices[0]), reset_less=True, name=f"{name}_{stage}")
+            m.d.sync += value.eq(Array(choices)[profile[stage]])
+            return value
 
         # width * squares - sum**2 + floor: one addition without carries, one with, in two halves.
         m.submodules.width_squares = width_squares = PipelinedMultiplier(

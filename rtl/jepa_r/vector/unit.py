@@ -150,11 +150,11 @@ class VectorUnit(Macro):
             with m.Case(Second.ROTATE, Second.COLUMN):
                 m.d.comb += shift2.eq(step.shift2)
 
-        exponential = delay(m, exponential, Lane.Y_STAGE - 1, name="exponential")
-        add_second = delay(m, step.second, Lane.PRODUCT_STAGE, name="second")
-        shift2 = delay(m, shift2, Lane.SUM_STAGE, name="shift2")
-        narrow = delay(m, ~step.wide, Lane.NARROW_STAGE, name="narrow")
-        look_up = delay(m, look_up, Lane.TABLE_STAGE, name="look_up")
+        exponential = delay(m, exponential, Lane.Y_STAGE - 2, name="exponential")
+        add_second = delay(m, step.second, Lane.PRODUCT_STAGE - 1, name="second")
+        shift2 = delay(m, shift2, Lane.SUM_STAGE - 1, name="shift2")
+        narrow = delay(m, ~step.wide, Lane.NARROW_STAGE - 1, name="narrow")
+        look_up = delay(m, look_up, Lane.TABLE_STAGE - 1, name="look_up")
 
         lanes = []
         for n in range(self._lanes):
