@@ -105,7 +105,7 @@ class Cluster(Macro):
     latent_en, latent_addr, latent_data : ``Out(1)``, ``Out(20)``, ``Out(8 * R)``
         A word that the program moves to the latent store.
     fault : ``Out(Fault)``
-        The first thing that went wrong.
+        The first thing that went wrong, from the cycle after everything has stopped on.
     cycles, slipped : ``Out(32)``
         Length of the run, and cycles that an elastic run waited.
     distances : ``Out(data.ArrayLayout(48, tiles))``
@@ -412,56 +412,56 @@ class Cluster(Macro):
             addresses.shared_addr.eq(mover.sw_addr),
         ]
 
-        # Whatever goes wrong first.
+        # Whatever goes wrong first. That something did stops everything in the next cycle; what it
+        # was is told in the one after that.
+        bus, crc = DmaFault.BUS, DmaFault.CRC
+        told = {
+            name: delay(m, unit.fault, 1, reset_less=False, name=f"{name}_fault")
+            for name, unit in (("boot", boot), ("sequencer", sequencer))
+        }
+        wrong = [
+            (boot.fault != Fault.NONE, told["boot"]),
+            (rerun & ~boot.loaded, Fault.NO_PROGRAM),
+            (rerun & barred, Fault.IMAGE_ELASTIC),
+            (reader.fault & (reader.fault_code == bus), Fault.READ_BUS),
+            (reader.fault & (reader.fault_code == crc) & boot.active, Fault.IMAGE_CRC),
+            (reader.fault & (reader.fault_code == crc), Fault.DATA_CRC),
+            (mover.fault & (mover.fault_code == bus) & ~reader.fault, Fault.WRITE_BUS),
+            (reader.fault | mover.fault, Fault.WINDOW),
+            (sequencer.fault != Fault.NONE, told["sequencer"]),
+            (illegal, Fault.OPCODE),
+            (busy, Fault.BUSY),
+            (addresses.outside, Fault.ADDRESS),
+            (Cat(array_faults).any(), Fault.ARRAY),
+            (Cat(clashes, bank_faults).any(), Fault.BANK),
+            (Cat(broken).any(), Fault.ECC),
+        ]
+        found, halted = Signal(len(wrong)), Signal()
         now = Signal(Fault)
-        with m.If(boot.fault != Fault.NONE):
-            m.d.comb += now.eq(boot.fault)
-        with m.Elif(rerun & ~boot.loaded):
-            m.d.comb += now.eq(Fault.NO_PROGRAM)
-        with m.Elif(rerun & barred):
-            m.d.comb += now.eq(Fault.IMAGE_ELASTIC)
-        with m.Elif(reader.fault):
-            with m.Switch(reader.fault_code):
-                with m.Case(DmaFault.BUS):
-                    m.d.comb += now.eq(Fault.READ_BUS)
-                with m.Case(DmaFault.CRC):
-                    m.d.comb += now.eq(Mux(boot.active, Fault.IMAGE_CRC, Fault.DATA_CRC))
-                with m.Default():
-                    m.d.comb += now.eq(Fault.WINDOW)
-        with m.Elif(mover.fault):
-            m.d.comb += now.eq(Mux(mover.fault_code == DmaFault.BUS, Fault.WRITE_BUS, Fault.WINDOW))
-        with m.Elif(sequencer.fault != Fault.NONE):
-            m.d.comb += now.eq(sequencer.fault)
-        with m.Elif(illegal):
-            m.d.comb += now.eq(Fault.OPCODE)
-        with m.Elif(busy):
-            m.d.comb += now.eq(Fault.BUSY)
-        with m.Elif(addresses.outside):
-            m.d.comb += now.eq(Fault.ADDRESS)
-        with m.Elif(Cat(array_faults).any()):
-            m.d.comb += now.eq(Fault.ARRAY)
-        with m.Elif(Cat(clashes, bank_faults).any()):
-            m.d.comb += now.eq(Fault.BANK)
-        with m.Elif(Cat(broken).any()):
-            m.d.comb += now.eq(Fault.ECC)
+        m.d.sync += [
+            found.eq(Cat(condition for condition, _fault in wrong)),
+            halted.eq(halted | Cat(condition for condition, _fault in wrong).any()),
+        ]
+        # The last assignment counts, so the first of them comes last.
+        for n, (_condition, fault) in reversed([*enumerate(wrong)]):
+            with m.If(found[n]):
+                m.d.comb += now.eq(fault)
         with m.If(self.fault == Fault.NONE):
             m.d.sync += self.fault.eq(now)
-        m.d.comb += sequencer.stop.eq(self.fault != Fault.NONE)
+        m.d.comb += sequencer.stop.eq(halted)
 
         m.d.sync += self.corrected.eq(self.corrected + sum(corrected))
         m.d.comb += [
             self.running.eq(sequencer.running),
             # While the next image is fetched, the last run's end says nothing any more.
-            self.done.eq(sequencer.done & ~boot.active & (self.fault == Fault.NONE)),
+            self.done.eq(sequencer.done & ~boot.active & ~halted),
             self.cycles.eq(sequencer.cycles),
             self.slipped.eq(sequencer.slipped),
         ]
 
         # After reset memories with codes write code words everywhere; until then nothing starts.
         cleared = Signal()
-        m.d.comb += self.ready.eq(
-            cleared & ~boot.active & ~sequencer.running & (self.fault == Fault.NONE)
-        )
+        m.d.comb += self.ready.eq(cleared & ~boot.active & ~sequencer.running & ~halted)
         if config.ecc:
             deepest = max(
                 config.program_words, config.shared.param_words, config.shared.bank_words,

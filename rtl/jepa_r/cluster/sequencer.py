@@ -34,6 +34,10 @@ _ENGINES = {
 }
 
 
+#: Cycles from an address of the program memory to its word.
+_READ = Sram.READ_LATENCY
+
+
 class Sequencer(Macro):
     """Starts every operation of a program in the cycle that the compiler gave it.
 
@@ -52,7 +56,7 @@ class Sequencer(Macro):
     Parameters
     ----------
     program_words : :class:`int`
-        Words of the program memory, which has a read latency of two cycles.
+        Words of the program memory, an :class:`~jepa_r.memory.sram.Sram`.
     queue : :class:`int`
         Operations that wait for each engine.
 
@@ -92,12 +96,16 @@ class Sequencer(Macro):
         For one cycle, what went wrong.
     """
 
-    #: Cycles between two words, and between the two around an END that jumps back.
-    WORD_CYCLES = 1 + Sram.READ_LATENCY
-    JUMP_CYCLES = WORD_CYCLES + 3 + Sram.READ_LATENCY
+    #: Cycles between two words: its pointers are chosen, added, and it is executed.
+    WORD_CYCLES = 3
+    #: Cycles between the two words around an END that jumps back.
+    JUMP_CYCLES = 2 * WORD_CYCLES + _READ
     #: Time at which the first word is executed, and from there to the head of an engine's queue.
-    FIRST_CYCLES = 3 + Sram.READ_LATENCY
-    QUEUE_CYCLES = 2
+    FIRST_CYCLES = WORD_CYCLES + _READ
+    QUEUE_CYCLES = 3
+
+    #: Words asked for and not taken: the place of one is free in the cycle after it was taken.
+    _AHEAD = -(-(_READ + 1) // WORD_CYCLES)
 
     def __init__(self, *, program_words, queue):
         self._queue = queue
@@ -130,22 +138,22 @@ class Sequencer(Macro):
         m = Module()
 
         time = Signal(32)  # start of the last operation met
-        due = Signal(32)
+        due = Signal(32, reset_less=True)  # of the one being executed
         word = Signal(WORD_BITS)
         pc = Signal.like(self.program_addr)
-        pointers = Array(Signal(32, name=f"pointer_{n}") for n in range(POINTERS))
-
         header = data.View(LAYOUTS[Control.HALT], word[: LAYOUTS[Control.HALT].size])
-        m.d.comb += due.eq(time + header.wait)
 
         # Time, and what may hold it.
         # Wide enough for the reader's queue and what it has ended but not yet told.
         in_flight = Signal(NO_CHECK.bit_length() + 2)
         hold = Signal()
         late = Signal()
-        with m.If(self.running & ~self.stop & (self.fault == Fault.NONE)):
+        passes = Signal()
+        following = Signal(32)  # the cycle after this one
+        m.d.comb += passes.eq(self.running & ~self.stop & (self.fault == Fault.NONE))
+        with m.If(passes):
             with m.If(~hold):
-                m.d.sync += self.cycles.eq(self.cycles + 1)
+                m.d.sync += [self.cycles.eq(following), following.eq(following + 1)]
             with m.Else():
                 m.d.sync += self.slipped.eq(self.slipped + 1)
 
@@ -155,46 +163,48 @@ class Sequencer(Macro):
             """Whether no more transfers are under way than an operation allows."""
             return (asked == NO_CHECK) | (in_flight <= asked)
 
-        # The queues: each fires on its own when its head's cycle has come.
+        # The queues: each fires on its own when its head's cycle has come. Behind each is the head,
+        # which is compared with the time a cycle before it may start.
         pushes = {}
         starved, missed, waiting = [], [], []
         late_data = Signal()
         full = {"read": self.read_full, "move": self.move_full}
         for name, engine in _ENGINES.items():
             layout = LAYOUTS[engine]
-            fifo = SyncFIFOBuffered(width=32 + layout.size, depth=self._queue)
+            fifo = SyncFIFOBuffered(width=32 + layout.size, depth=self._queue - 1)
             m.submodules[f"{name}_queue"] = fifo
-            operation = data.View(layout, fifo.r_data[32:])
+            head = Signal(32 + layout.size, reset_less=True, name=f"{name}_head")
+            valid = Signal(name=f"{name}_valid")
             now = Signal(name=f"{name}_now")
             past = Signal(name=f"{name}_past")
             ready = Signal(name=f"{name}_ready")
+            operation = data.View(layout, head[32:])
             begin = getattr(self, f"{name}_start")
             m.d.comb += [
-                now.eq(fifo.r_rdy & self.running & (fifo.r_data[:32] == self.cycles)),
-                past.eq(fifo.r_rdy & self.running & (fifo.r_data[:32] - self.cycles)[31]),
                 ready.eq(arrived(operation.in_flight) & ~full.get(name, C(0))),
                 # Whatever starts in one cycle starts together, when time stands still as well.
                 begin.eq(now & ~late_data & ~self.stop),
-                fifo.r_en.eq(begin),
+                fifo.r_en.eq(begin | ~valid),
                 getattr(self, name).eq(operation),
             ]  # fmt: skip
+            due_now, due_next = (
+                Mux(
+                    fifo.r_en,
+                    fifo.r_rdy & (fifo.r_data[:32] == moment),
+                    valid & (head[:32] == moment),
+                )
+                for moment in (self.cycles, following)
+            )
+            m.d.sync += [
+                now.eq(self.running & Mux(passes & ~hold, due_next, due_now)),
+                past.eq(valid & self.running & (head[:32] - self.cycles)[31]),
+            ]
+            with m.If(fifo.r_en):
+                m.d.sync += [valid.eq(fifo.r_rdy), head.eq(fifo.r_data)]
             starved.append(now & ~ready)
             missed.append(past)
-            waiting.append(fifo.r_rdy)
+            waiting += [valid, fifo.r_rdy]
             pushes[engine] = fifo
-
-        # Words, with the next one read ahead.
-        resolved = {
-            engine: Signal(LAYOUTS[engine].size, name=f"resolved_{name}")
-            for name, engine in _ENGINES.items()
-        }
-        addends = [Signal(32, name=f"addend_{n}") for n in range(4)]
-        for engine, operands in OPERANDS.items():
-            view = data.View(LAYOUTS[engine], word[: LAYOUTS[engine].size])
-            out = data.View(LAYOUTS[engine], resolved[engine])
-            m.d.comb += resolved[engine].eq(view.as_value())
-            for (address, _pointer), addend in zip(operands, addends, strict=False):
-                m.d.comb += out[address].eq(view[address] + addend)
 
         loop_start = Array(Signal.like(pc, name=f"loop_start_{n}") for n in range(LOOP_DEPTH))
         loop_count = Array(Signal(16, name=f"loop_count_{n}") for n in range(LOOP_DEPTH))
@@ -202,25 +212,18 @@ class Sequencer(Macro):
         top = Signal(range(LOOP_DEPTH))
         m.d.comb += top.eq(depth - 1)
 
-        ahead = Signal(WORD_BITS)  # the next word, if it came while this one waits
-        ahead_valid = Signal()
-        ahead_due = Signal(Sram.READ_LATENCY)  # one bit a cycle of it
         opcode_fault = Signal()
         unfinished = Signal()
-        flush = Signal()
-        m.d.sync += ahead_due.eq(Mux(flush, 0, Cat(self.program_en, ahead_due)))
-        next_word = Signal(WORD_BITS)
-        next_ready = Signal()
-        m.d.comb += [
-            next_word.eq(Mux(ahead_valid, ahead, self.program_data)),
-            next_ready.eq(ahead_valid | ahead_due[-1]),
-        ]
-        with m.If(ahead_due[-1] & ~ahead_valid):
-            m.d.sync += [ahead.eq(self.program_data), ahead_valid.eq(1)]
+        take, jump = Signal(), Signal()
+        target = Signal.like(pc)
+        m.d.comb += target.eq(loop_start[top])
+        next_word, next_ready = self._read_ahead(m, take, jump, target)
+        pointers, sums = self._point(m, word, header, time, due)
 
         def advance():
             """Take the word that was read ahead."""
-            m.d.sync += [word.eq(next_word), ahead_valid.eq(0), pc.eq(pc + 1)]
+            m.d.comb += take.eq(1)
+            m.d.sync += [word.eq(next_word), pc.eq(pc + 1)]
             m.next = "POINT"
 
         with m.FSM() as fsm:
@@ -228,48 +231,45 @@ class Sequencer(Macro):
                 with m.If(self.start):
                     m.d.sync += [
                         self.running.eq(1), self.done.eq(0), self.cycles.eq(0),
-                        self.slipped.eq(0), time.eq(0), pc.eq(0), depth.eq(0), ahead_valid.eq(0),
+                        following.eq(1), self.slipped.eq(0), time.eq(0), pc.eq(0), depth.eq(0),
                     ]  # fmt: skip
                     m.d.sync += [
                         pointer.eq(self.arguments[ARGUMENTS.index(n)] if n in ARGUMENTS else 0)
                         for n, pointer in enumerate(pointers)
+                        if n
                     ]
-                    m.next = "FETCH"
-            with m.State("FETCH"):
-                m.d.comb += [self.program_en.eq(1), self.program_addr.eq(pc)]
-                m.next = "ARRIVE"
+                    m.next = "ARRIVE"
             with m.State("ARRIVE"):
                 with m.If(next_ready):
-                    m.d.sync += [word.eq(next_word), ahead_valid.eq(0)]
+                    m.d.comb += take.eq(1)
+                    m.d.sync += word.eq(next_word)
                     m.next = "POINT"
             with m.State("POINT"):
-                # Only the engine's own operand fields can be pointers; which engine is known here.
-                with m.Switch(header.engine):
-                    for engine, operands in OPERANDS.items():
-                        view = data.View(LAYOUTS[engine], word[: LAYOUTS[engine].size])
-                        with m.Case(engine):
-                            for (_address, pointer), addend in zip(operands, addends, strict=False):
-                                m.d.sync += addend.eq(
-                                    Mux(view[pointer] == 0, 0, pointers[view[pointer]])
-                                )
-                m.d.comb += [self.program_en.eq(1), self.program_addr.eq(pc + 1)]
+                m.next = "ADD"
+            with m.State("ADD"):
                 m.next = "EXECUTE"
             with m.State("EXECUTE"):
                 with m.Switch(header.engine):
                     for engine, fifo in pushes.items():
+                        layout = LAYOUTS[engine]
+                        operation = Signal(layout, name=f"operation_{engine.name.lower()}")
+                        m.d.comb += [
+                            operation.eq(data.View(layout, word[: layout.size])),
+                            *(
+                                operation[address].eq(total)
+                                for (address, _), total in zip(OPERANDS[engine], sums, strict=False)
+                            ),
+                            fifo.w_data.eq(Cat(due, operation)),
+                        ]
                         with m.Case(engine):
-                            m.d.comb += [
-                                fifo.w_data.eq(Cat(due, resolved[engine])),
-                                fifo.w_en.eq(next_ready),
-                            ]
+                            m.d.comb += fifo.w_en.eq(next_ready)
                             with m.If(fifo.w_rdy & next_ready):
                                 m.d.sync += time.eq(due)
                                 advance()
                     with m.Case(Engine.CONTROL):
                         self._control(
-                            m, word, header, time, due, pointers, advance, next_ready,
-                            (loop_start, loop_count, depth, top), pc, flush, ahead_valid,
-                            opcode_fault,
+                            m, word, time, due, pointers, sums, advance, next_ready,
+                            (loop_start, loop_count, depth, top), pc, jump, target, opcode_fault,
                         )  # fmt: skip
                     with m.Default():
                         m.d.comb += opcode_fault.eq(1)
@@ -277,7 +277,7 @@ class Sequencer(Macro):
             with m.State("HALT"):
                 # Everything asked for must have happened by the program's last cycle.
                 past_end = Signal()
-                m.d.comb += past_end.eq((due - self.cycles)[31])
+                m.d.sync += past_end.eq((due - self.cycles)[31])
                 missed.append(past_end)
                 with m.If((self.cycles == due) & ~self.stop):
                     with m.If(~self.moves_busy & (in_flight == 0) & ~Cat(waiting).any()):
@@ -305,9 +305,89 @@ class Sequencer(Macro):
                 m.d.comb += self.fault.eq(Fault.DEADLINE)
         return m
 
+    def _read_ahead(self, m, take, jump, target):
+        """Words in the program's order, asked for before they are taken.
+
+        Returns the next one, and whether it is there. Enough are on their way that one is there
+        :attr:`WORD_CYCLES` after the one before it.
+        """
+        most = self._AHEAD
+        asks = Signal.like(self.program_addr, name="ask_pc")
+        places = Signal(range(most + 1))
+        coming = Signal(_READ)
+        level = Signal(range(most + 1), name="ahead_level")
+        ahead = [Signal(WORD_BITS, reset_less=True, name=f"ahead_{n}") for n in range(most)]
+        start = self.start & ~self.running
+        m.d.comb += [
+            self.program_en.eq(self.running & (jump | (places != 0))),
+            self.program_addr.eq(Mux(jump, target, asks)),
+        ]
+        m.d.sync += [
+            coming.eq(Cat(self.program_en, coming[: _READ - 1] & ~jump.replicate(_READ - 1))),
+            level.eq(level + coming[-1] - take),
+            places.eq(places - self.program_en + take),
+        ]
+        with m.If(self.program_en):
+            m.d.sync += asks.eq(self.program_addr + 1)
+        for n, place in enumerate(ahead):
+            behind = self.program_data
+            if n + 1 < most:
+                behind = Mux(level > n + 1, ahead[n + 1], behind)
+            with m.If(take):
+                m.d.sync += place.eq(behind)
+            with m.Elif(level <= n):
+                m.d.sync += place.eq(self.program_data)
+        with m.If(jump):
+            m.d.sync += [level.eq(0), places.eq(most - 1)]
+        with m.If(start):
+            m.d.sync += [level.eq(0), places.eq(most), coming.eq(0), asks.eq(0)]
+        there = level.any()
+        return Mux(there, ahead[0], self.program_data), there | coming[-1]
+
+    def _point(self, m, word, header, time, due):
+        """Pointers, and the sums of a word's operands and theirs.
+
+        In the first cycle of a word the pointers are chosen, in the next they are added. A word
+        that changes pointers has its new values from the same sums.
+        """
+        pointers = [
+            C(0, 32),
+            *(Signal(32, name=f"pointer_{n}") for n in range(1, POINTERS)),
+        ]
+        table = Array(pointers)
+        pairs = {engine: self._operands(engine, word) for engine in OPERANDS}
+        adds = data.View(LAYOUTS[Control.ADD], word[: LAYOUTS[Control.ADD].size]).adds
+        pairs[Engine.CONTROL] = [(adds[n].value, adds[n].ptr) for n in range(ADDS)]
+        sums = []
+        for n in range(ADDS):
+            which = Signal(range(POINTERS), name=f"which_{n}")
+            given = Signal(32, name=f"given_{n}")
+            addend = Signal(32, reset_less=True, name=f"addend_{n}")
+            operand = Signal(32, reset_less=True, name=f"operand_{n}")
+            total = Signal(32, reset_less=True, name=f"sum_{n}")
+            with m.Switch(header.engine):
+                for engine, operands in pairs.items():
+                    if n < len(operands):
+                        with m.Case(engine):
+                            m.d.comb += [given.eq(operands[n][0]), which.eq(operands[n][1])]
+            m.d.sync += [
+                addend.eq(table[which]),
+                operand.eq(given),
+                total.eq(operand + addend),
+            ]
+            sums.append(total)
+        m.d.sync += due.eq(time + header.wait)
+        return pointers, sums
+
+    @staticmethod
+    def _operands(engine, word):
+        """Each operand of an engine's word that has a pointer, and the pointer's number."""
+        view = data.View(LAYOUTS[engine], word[: LAYOUTS[engine].size])
+        return [(view[address], view[pointer]) for address, pointer in OPERANDS[engine]]
+
     def _control(
-        self, m, word, header, time, due, pointers, advance, next_ready, loop, pc, flush,
-        ahead_valid, opcode_fault,
+        self, m, word, time, due, pointers, sums, advance, next_ready, loop, pc, jump, target,
+        opcode_fault,
     ):  # fmt: skip
         """Words that start no engine."""
         loop_start, loop_count, depth, top = loop
@@ -339,22 +419,21 @@ class Sequencer(Macro):
                         m.d.sync += depth.eq(top)
                         advance()
                 with m.Else():
-                    m.d.comb += flush.eq(1)
+                    m.d.comb += jump.eq(1)
                     m.d.sync += [
                         loop_count[top].eq(loop_count[top] - 1),
                         time.eq(due),
-                        pc.eq(loop_start[top]),
-                        ahead_valid.eq(0),
+                        pc.eq(target),
                     ]
-                    m.next = "FETCH"
+                    m.next = "ARRIVE"
             with m.Case(Control.ADD):
                 with m.If(next_ready):
                     adds = view(Control.ADD).adds
-                    for n in range(1, POINTERS):
+                    for n, pointer in enumerate(pointers[1:], 1):
                         # The compiler names a pointer at most once in a word.
                         for i in range(ADDS):
                             with m.If(adds[i].ptr == n):
-                                m.d.sync += pointers[n].eq(pointers[n] + adds[i].value)
+                                m.d.sync += pointer.eq(sums[i])
                     advance()
             with m.Case(Control.PROFILE):
                 with m.If(next_ready):
