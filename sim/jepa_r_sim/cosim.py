@@ -210,6 +210,23 @@ class Simulation:
             waves=dump if self.waves and dump.exists() else None,
         )
 
+    def execute(self, arguments: Sequence[str], *, log: Path) -> str:
+        """Run a simulation that was built with a program of its own; returns what it printed.
+
+        Parameters
+        ----------
+        arguments : sequence of :class:`str`
+            Of the program.
+        log : :class:`pathlib.Path`
+            What it printed is appended to it.
+
+        Raises
+        ------
+        :exc:`SimulationError`
+            If the program failed.
+        """
+        return _execute([str(self.directory / self.top), *arguments], log)
+
 
 def build(
     component: wiring.Component,
@@ -217,6 +234,8 @@ def build(
     name: str,
     waves: bool = False,
     visible: bool = False,
+    blocks: Iterable[str] = (),
+    main: str | None = None,
 ) -> Simulation:
     """Emit a component as Verilog module ``name`` and compile it.
 
@@ -231,6 +250,11 @@ def build(
     visible : :class:`bool`
         Let the bench reach into the design. Otherwise it sees the ports of the top alone, and the
         simulation is several times as fast.
+    blocks : iterable of :class:`str`
+        Patterns (regular expressions) of names of modules that are compiled once for all of their
+        instances: what large designs need to fit into the processor's caches.
+    main : :class:`str`, optional
+        A C++ program instead of cocotb, with the model in ``Vtop.h``.
 
     Raises
     ------
@@ -238,11 +262,15 @@ def build(
         If the system lacks a tool; the message has the command that installs it.
     :exc:`SimulationError`
         If the Verilog does not compile.
+    :exc:`ValueError`
+        If a pattern is of no module.
     """
     require_tools()
     with tempfile.TemporaryDirectory() as scratch:
         emitted = emit_verilog(component, name=name, into=Path(scratch))
-        return build_files(emitted.files, top=name, waves=waves, visible=visible)
+        return build_files(
+            emitted.files, top=name, waves=waves, visible=visible, blocks=blocks, main=main
+        )
 
 
 def build_files(
@@ -251,21 +279,28 @@ def build_files(
     top: str,
     waves: bool = False,
     visible: bool = False,
+    blocks: Iterable[str] = (),
+    main: str | None = None,
 ) -> Simulation:
     """Compile Verilog files, unless the same were compiled before. As :func:`build`."""
     require_tools()
     texts = {path.name: path.read_text() for path in files}
+    libraries = (
+        f"-Wl,-rpath,{cocotb_config.libs_dir} -L{cocotb_config.libs_dir} -lcocotbvpi_verilator"
+    )
+    names = _matching(blocks, texts)
     arguments = [
         *_VERILATE,
         *(["--trace"] if waves else []),
         *(["--public-flat-rw"] if visible else []),
+        *(["--hierarchical"] if names else []),
         *("--top-module", top, "--prefix", "Vtop", "-o", top),
-        "-LDFLAGS",
-        f"-Wl,-rpath,{cocotb_config.libs_dir} -L{cocotb_config.libs_dir} -lcocotbvpi_verilator",
+        *(["-LDFLAGS", libraries] if main is None else []),
     ]
     tools = [version("verilator"), version("cocotb"), sys.version, _VERILATE, _OPTIMISE, waves]
     root = cache_root()
-    home = root / f"{top}-{_hash([tools, arguments, sorted(texts.items())])}"
+    parts = [tools, arguments, sorted(texts.items()), *([names, main] if names or main else [])]
+    home = root / f"{top}-{_hash(parts)}"
     library = root / f"library-{_hash(tools)}"
     simulation = Simulation(top=top, directory=home, waves=waves)
     # A build appears under its name only by the rename below, so it is whole wherever it exists.
@@ -277,7 +312,10 @@ def build_files(
                 shutil.rmtree(stale, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f"{home.name}.partial-", dir=root))
             try:
-                _compile(texts, top=top, arguments=arguments, library=library, into=partial)
+                _compile(
+                    texts, top=top, arguments=arguments, blocks=names, main=main, library=library,
+                    into=partial,
+                )  # fmt: skip
                 partial.rename(home)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -337,7 +375,14 @@ def verilator_environment() -> dict[str, str]:
 
 
 def _compile(
-    texts: dict[str, str], *, top: str, arguments: list[str], library: Path, into: Path
+    texts: dict[str, str],
+    *,
+    top: str,
+    arguments: list[str],
+    blocks: list[str],
+    main: str | None,
+    library: Path,
+    into: Path,
 ) -> None:
     """Write the Verilog, compile it, and keep the program."""
     verilog = into / "verilog"
@@ -345,18 +390,21 @@ def _compile(
     for name, text in texts.items():
         (verilog / name).write_text(text)
     control = into / "visible.vlt"
-    control.write_text(_port_visibility(top, texts))
-    main = Path(cocotb_config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-    sources = [str(path) for path in (control, *sorted(verilog.iterdir()), main)]
+    rules = [f'hier_block -module "{name}"\n' for name in blocks]
+    control.write_text(_port_visibility(top, texts) + "".join(rules))
+    program = Path(cocotb_config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+    if main is not None:
+        program = into / "main.cpp"
+        program.write_text(main)
+    makefile = "Vtop_hier.mk" if blocks else "Vtop.mk"
+    sources = [str(path) for path in (control, *sorted(verilog.iterdir()), program)]
     log = into / "build.log"
     jobs = str(min(os.cpu_count() or 1, 8))
     # Not below the cache: make refuses to work where a path has a space.
     with tempfile.TemporaryDirectory(prefix="jepa-r-") as objects:
         _execute(["verilator", *arguments, "-Mdir", objects, *sources], log)
         _reuse_library(Path(objects), library)
-        _execute(
-            ["make", "-j", jobs, "-C", objects, "-f", "Vtop.mk", _PRECOMPILED, *_OPTIMISE], log
-        )
+        _execute(["make", "-j", jobs, "-C", objects, "-f", makefile, _PRECOMPILED, *_OPTIMISE], log)
         _keep_library(Path(objects), library)
         shutil.move(Path(objects) / top, into / top)
 
@@ -381,6 +429,18 @@ def _keep_library(objects: Path, library: Path) -> None:
         shutil.rmtree(partial)
 
 
+def _matching(patterns: Iterable[str], texts: Mapping[str, str]) -> list[str]:
+    """Modules of files whose whole names match patterns, each of which must find one."""
+    modules = [Path(name).stem for name in sorted(texts)]
+    found = []
+    for pattern in patterns:
+        matching = [name for name in modules if re.fullmatch(pattern, name)]
+        if not matching:
+            raise ValueError(f"block {pattern!r} is no module of {', '.join(modules)}")
+        found += matching
+    return found
+
+
 def _port_visibility(top: str, texts: Mapping[str, str]) -> str:
     """Verilator control file that lets benches see the ports of the top, and no more."""
     module = re.compile(rf"^module \\?{re.escape(top)}\s*\(.*?^endmodule", re.MULTILINE | re.DOTALL)
@@ -392,8 +452,8 @@ def _port_visibility(top: str, texts: Mapping[str, str]) -> str:
     return "".join(["`verilator_config\n", *rules])
 
 
-def _execute(command: list[str], log: Path) -> None:
-    """Run a command of the build, its output appended to ``log``."""
+def _execute(command: list[str], log: Path) -> str:
+    """Run a command of the build; returns its output, which is appended to ``log``."""
     process = subprocess.run(
         command, env=verilator_environment(), capture_output=True, text=True, check=False
     )
@@ -403,6 +463,7 @@ def _execute(command: list[str], log: Path) -> None:
     if process.returncode != 0:
         errors = [line for line in output.splitlines() if "rror" in line][:20]
         raise SimulationError("\n".join([f"{command[0]} failed:", *(errors or [output[-2000:]])]))
+    return output
 
 
 @contextlib.contextmanager

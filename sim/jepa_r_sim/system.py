@@ -1,7 +1,9 @@
 """The main job: a compiled model on the verilated cluster, from memory image to latents."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,15 @@ from jepa_r.config import ClusterConfig
 
 from .compiler import Compiled, CompiledPredictor, CompiledProgram
 from .cosim import Simulation, build
+from .scale import cluster_blocks_of
 
 __all__ = [
     "Rollouts", "Run", "RunResult", "build_cluster", "run_encoder", "run_image", "run_predictor",
 ]  # fmt: skip
+
+
+#: Called with the cycles of a run that have passed, and with those that it takes.
+Progress = Callable[[int, int], None]
 
 
 @frozen(kw_only=True)
@@ -128,7 +135,8 @@ class Rollouts:
 
 def build_cluster(compiled: CompiledProgram, *, waves: bool = False) -> Simulation:
     """Verilated cluster for a compiled model."""
-    return build(Cluster(config=compiled.config), name="cluster", waves=waves)
+    blocks = [] if waves else cluster_blocks_of(compiled.config)
+    return build(Cluster(config=compiled.config), name="cluster", waves=waves, blocks=blocks)
 
 
 def run_encoder(
@@ -139,6 +147,7 @@ def run_encoder(
     runs: Sequence[Run] = (Run(),),
     simulation: Simulation | None = None,
     seed: int = 1,
+    progress: Progress | None = None,
 ) -> list[RunResult]:
     """Run a compiled encoder on the RTL.
 
@@ -156,6 +165,8 @@ def run_encoder(
         From :func:`build_cluster`; built if missing.
     seed
         Of registers that no reset reaches.
+    progress
+        Told now and then how far a run is.
 
     Raises
     ------
@@ -170,6 +181,7 @@ def run_encoder(
     for values, output in run_image(
         compiled.config, image, program=compiled.program_address, cycles=compiled.cycles,
         output=(first, length), simulation=simulation, workdir=workdir, runs=runs, seed=seed,
+        progress=progress,
     ):  # fmt: skip
         memory = bytearray(image)
         memory[first : first + length] = output
@@ -259,6 +271,7 @@ def run_image(
     workdir: Path,
     runs: Sequence[Run] = (Run(),),
     seed: int = 1,
+    progress: Progress | None = None,
 ) -> list[tuple[dict[str, Any], bytes]]:
     """Run whatever program a memory image holds.
 
@@ -274,7 +287,7 @@ def run_image(
         Length of its run; one that takes much longer is given up.
     output
         First address and length of what is kept of memory.
-    simulation, workdir, runs, seed
+    simulation, workdir, runs, seed, progress
         As for :func:`run_encoder`.
 
     Returns
@@ -286,23 +299,48 @@ def run_image(
     workdir = Path(workdir).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "memory.bin").write_bytes(image)
-    results = simulation.run(
-        "jepa_r_sim.benches.cluster",
-        workdir=workdir,
-        seed=seed,
-        parameters={
-            "contract": asdict(config.memory),
-            "image": str(workdir / "memory.bin"),
-            "program": program,
-            # Boot comes before the run, and an elastic run may take longer.
-            "limit": 8 * cycles + 100_000,
-            "output": list(output),
-            "runs": [run.parameters() for run in runs],
-        },
-    )
+    parameters = {
+        "contract": asdict(config.memory),
+        "image": str(workdir / "memory.bin"),
+        "program": program,
+        # Boot comes before the run, and an elastic run may take longer.
+        "limit": 8 * cycles + 100_000,
+        "output": list(output),
+        "runs": [run.parameters() for run in runs],
+    }
+    with contextlib.ExitStack() as stack:
+        if progress is not None:
+            told = workdir / "progress"
+            parameters["progress"] = [str(told), max(1, cycles // 100)]
+            stack.enter_context(_followed(told, lambda done: progress(done, cycles)))
+        results = simulation.run(
+            "jepa_r_sim.benches.cluster", workdir=workdir, seed=seed, parameters=parameters
+        )
     found = []
     for n, values in enumerate(results.values["runs"]):
         stored = json.loads((workdir / f"stored_{n}.json").read_text())
         values["stored"] = {int(at): int(word, 16) for at, word in stored.items()}
         found.append((values, (workdir / f"output_{n}.bin").read_bytes()))
     return found
+
+
+@contextlib.contextmanager
+def _followed(path: Path, call: Callable[[int], None]) -> Iterator[None]:
+    """Call with the number in a file whenever it has changed, while the body runs."""
+    ended = threading.Event()
+    path.write_text("")
+
+    def follow() -> None:
+        before = ""
+        while not ended.wait(0.5):
+            if (text := path.read_text()) not in ("", before):
+                before = text
+                call(int(text))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -33,11 +33,11 @@ class Encoder:
     def simulation(self):
         return build_cluster(self.compiled)
 
-    def run(self, workdir, runs, *, compiled=None, seed=1):
+    def run(self, workdir, runs, *, compiled=None, seed=1, progress=None):
         """Results of ``runs`` from one simulation."""
         return run_encoder(
             compiled or self.compiled, self.frames, workdir=workdir, runs=runs,
-            simulation=self.simulation, seed=seed,
+            simulation=self.simulation, seed=seed, progress=progress,
         )  # fmt: skip
 
     def is_right(self, result):

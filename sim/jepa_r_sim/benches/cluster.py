@@ -7,7 +7,8 @@ and length of what is kept), and ``runs``: for each a ``mode`` of the memory as 
 address that may be used and the one behind the last) and ``inject`` (bits to flip, first cycle of
 the run, number of cycles), ``arguments``, ``feed`` (mask of tiles, address, word in hexadecimal),
 ``load`` (fetch the program first, then feed and run it) and ``again`` (feed and run what the run
-before fetched, without a reset). Each run leaves
+before fetched, without a reset). ``progress``, if it is there, is a file and a number of cycles
+after which the cycles of the run are written to it, again and again. Each run leaves
 ``output_<n>.bin``, ``stored_<n>.json`` (what it moved to the latent store, by address) and a line
 of the report.
 """
@@ -53,6 +54,17 @@ async def collect(dut, stored):
             if not dut.latent_en.value:
                 break
             stored[dut.latent_addr.value.to_unsigned()] = hex(dut.latent_data.value.to_unsigned())
+
+
+async def tell(dut, path, every):
+    """Write now and then how many cycles of the run have passed."""
+    if not dut.running.value:
+        await RisingEdge(dut.running)
+    cycles = 0
+    while True:
+        await Timer(every * PERIOD, "ns")
+        cycles += every
+        Path(path).write_text(str(cycles))
 
 
 async def feed(dut, words):
@@ -110,6 +122,7 @@ async def run_once(dut, memory, given, run):
     begin.value = 0
 
     injecting = cocotb.start_soon(flip_bits(dut, *run.get("inject", (0, 0, 0))))
+    telling = cocotb.start_soon(tell(dut, *given["progress"])) if "progress" in given else None
     limit = Timer(given["limit"] * PERIOD, "ns")
     # A program that is there already runs from the clock edge before this one on.
     began = get_sim_time("ns") - PERIOD // 2 if dut.running.value else None
@@ -124,6 +137,8 @@ async def run_once(dut, memory, given, run):
             break
     cycles = 0 if began is None else round((now - began) / PERIOD)
     injecting.cancel()
+    if telling is not None:
+        telling.cancel()
     dut.inject.value = 0
     return {
         "done": bool(dut.done.value),
