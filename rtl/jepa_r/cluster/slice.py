@@ -21,9 +21,9 @@ class Slice(Macro):
     """Array, accumulators, activation memories and lanes of one tile.
 
     Every input but the two selects is broadcast: the slices of a cluster do the same thing in the
-    same cycle, each to its own tokens. Operands of the array and of the lanes arrive three cycles
-    after their addresses (memory, then the register behind the multiplexers); results are written
-    :attr:`write_latency` cycles after the addresses of their operands.
+    same cycle, each to its own tokens. Operands of the array and of the lanes arrive :data:`EDGE`
+    cycles after their addresses (memory, then the register behind the multiplexers); results are
+    written :attr:`write_latency` cycles after the addresses of their operands.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class Slice(Macro):
     array_reads, array_edge, a_mask
         As :class:`~jepa_r.cluster.streams.ArrayStream` gives them.
     shared : ``In(8 * R)``
-        The shared memory's word, two cycles after its address.
+        The shared memory's word, ``Sram.READ_LATENCY`` cycles after its address.
     vector_reads : ``In(VectorReads)``
         Addresses of the lanes' operands.
     step, column : ``In(VectorStep())``, ``In(L x ColumnParams)``
-        Settings and parameters of the step, three cycles after the addresses.
+        Settings and parameters of the step, :data:`EDGE` cycles after the addresses.
     writes : ``In(VectorWrites)``
         Where the result goes, in the cycle in which the lanes give it.
     clear : ``In(1)``
@@ -56,7 +56,7 @@ class Slice(Macro):
     load_en, load_dest, load_addr, load_data
         Words from memory for this tile.
     move_en, move_x, move_addr, move_data
-        Read port of the mover; data come three cycles later.
+        Read port of the mover; data come :data:`EDGE` cycles later.
     distance : ``Out(48)``
         Sum of absolute differences.
     array_fault, bank_fault, ecc_fault, corrected : ``Out(1)``
@@ -163,7 +163,7 @@ class Slice(Macro):
             clashes.append((hits & (hits - 1)).any())
 
         def act_word(address, name):
-            """Word that was read for ``address``, two cycles ago."""
+            """Word that was read for ``address``, ``Sram.READ_LATENCY`` cycles ago."""
             which = delay(m, bank_of(address), Sram.READ_LATENCY, name=f"{name}_bank")
             word = Signal(8 * rows, name=f"{name}_act")
             with m.Switch(which):
