@@ -26,7 +26,7 @@ from .generate import generate
 from .loop import StateError
 from .output import OutputError
 from .run import run
-from .synth import synth
+from .synth import synth, synth_ecp5
 from .synthesis.liberty import PDKS, LibertyError
 from .synthesis.yosys import SynthesisError
 from .wcet import wcet
@@ -247,6 +247,8 @@ def synth_command(
     target: Annotated[
         str | None, typer.Option(help="ecp5: place and route for a Lattice ECP5.")
     ] = None,
+    device: Annotated[str, typer.Option(help="ECP5 to place for.")] = "LFE5U-85F",
+    seed: Annotated[int, typer.Option(min=1, help="Of the placer.")] = 1,
     liberty: Annotated[
         list[Path],
         typer.Option(metavar="FILE", help="Liberty file to map to, or .gz; may be repeated."),
@@ -278,7 +280,8 @@ def synth_command(
     """Map the Verilog to cells, and say how large and how fast it is.
 
     Liberty files: each module is mapped once with yosys and timed with OpenSTA; memories are left
-    to SRAM macros. The exit code is 0 if everything meets the clock.
+    to SRAM macros. ECP5: yosys and nextpnr, timing after routing. The exit code is 0 if everything
+    meets the clock.
     """
 
     def work(stages: Stages) -> dict[str, Any]:
@@ -286,6 +289,17 @@ def synth_command(
             raise ConfigError(f"--target is {target!r}; it must be ecp5")
         if target is not None and (liberty or pdk):
             raise ConfigError("--target ecp5 goes without --liberty and --pdk")
+        if target is not None:
+            return synth_ecp5(
+                preset=preset,
+                top=top,
+                overrides=overrides,
+                device=device,
+                seed=seed,
+                clock_mhz=clock_mhz,
+                output=output,
+                stages=stages,
+            )
         return synth(
             preset=preset,
             top=top,
@@ -302,9 +316,15 @@ def synth_command(
         )
 
     def show(result: dict[str, Any], console: Console) -> None:
-        _print_modules(console, result)
+        if target is None:
+            _print_modules(console, result)
+        else:
+            _print_device(console, result)
 
-    _perform(work, show, as_json, passed=lambda result: bool(result["fits"]))
+    def passed(result: dict[str, Any]) -> bool:
+        return bool(result["fits"] and result.get("meets", True))
+
+    _perform(work, show, as_json, passed=passed)
 
 
 @app.command(
@@ -493,6 +513,26 @@ def _print_modules(console: Console, result: dict[str, Any]) -> None:
             "assumed": result["assumptions"],
         },
     )
+
+
+def _print_device(console: Console, result: dict[str, Any]) -> None:
+    """What of an FPGA is taken, and how fast it is."""
+    table = Table(result["device"], "used", "of", "%")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, resource in result["utilisation"].items():
+        table.add_row(
+            name, f"{resource['used']:,}", f"{resource['available']:,}", f"{resource['percent']:g}"
+        )
+    console.print(table)
+    module = result["modules"][result["top"]]
+    console.print(
+        f"{module['fmax_mhz']:g} MHz after routing, {result['clock_mhz']:g} MHz asked for; "
+        "the worst path, steps of 0.2 ns and more:"
+    )
+    for step in result["worst_path"]["steps"]:
+        if float(step.split()[0]) >= 0.2:
+            console.print(f"  {step:.90}", highlight=False, markup=False, no_wrap=True)
 
 
 def _print_stages(console: Console, title: str, result: dict[str, Any]) -> None:

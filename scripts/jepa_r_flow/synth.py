@@ -13,12 +13,14 @@ from jepa_r.tops import TOPS
 from .console import Stages
 from .handoff import write_handoff
 from .output import replaced, write_result
+from .synthesis.ecp5 import place_and_route, write_lpf
 from .synthesis.flow import Memories, Synthesised, synthesise
 from .synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
 from .synthesis.netlist import read_hierarchy
 from .synthesis.treemap import draw_treemap
+from .synthesis.yosys import SynthesisError
 
-__all__ = ["synth"]
+__all__ = ["synth", "synth_ecp5"]
 
 #: What is assumed of SRAM macros, as parts of the clock period: access and setup.
 ACCESS, SETUP = 0.35, 0.1
@@ -144,6 +146,96 @@ def synth(
                         shutil.copy(unit.mapped.netlist, directory / "netlist" / f"{name}.v")
                 with stages.stage("draw"):
                     draw_treemap(result, directory / "area.png")
+                write_result(directory, "synth", result)
+            result["directory"] = str(output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def synth_ecp5(
+    *,
+    preset: str,
+    top: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "LFE5U-85F",
+    seed: int = 1,
+    clock_mhz: float | None = None,
+    output: Path | None = None,
+    stages: Stages,
+) -> dict[str, Any]:
+    """Place and route a top for an ECP5, inside a scan wrapper that stands for its pins.
+
+    Parameters
+    ----------
+    preset, overrides, top, clock_mhz, stages
+        As of :func:`synth`.
+    device, seed
+        FPGA, and seed of the placer.
+    output
+        Directory for netlist, constraints, nextpnr's report and the bitstream's text.
+
+    Returns
+    -------
+    dict
+        What :meth:`~.synthesis.ecp5.Ecp5Result.figures` gives, with ``modules`` and ``worst_path``
+        as :func:`synth` has them; ``meets`` says whether the clock is met.
+
+    Raises
+    ------
+    ConfigError, OutputError
+        If input is bad.
+    MissingToolError
+        If nextpnr or yosys is not installed.
+    SynthesisError
+        If the device is unknown, or the design does not fit.
+    """
+    config = load(preset, overrides)
+    top = _top(config, top)
+    mhz = config.clock_mhz if clock_mhz is None else clock_mhz
+    work = Path(tempfile.mkdtemp(prefix="jepa-r-"))
+    try:
+        with stages.stage("generate"):
+            emitted = emit_verilog(TOPS[top](config), name=top, into=work / "verilog")
+            lpf = write_lpf(
+                work / f"{top}.lpf", top=top, preset=config.name, config_hash=config.hash, mhz=mhz
+            )
+        with stages.stage("synthesise, place and route"):
+            found = place_and_route(
+                emitted.files,
+                top,
+                device=device,
+                directory=work / "ecp5",
+                lpf=lpf,
+                freq=mhz,
+                seed=seed,
+            )
+        if found.reason is not None:
+            raise SynthesisError(found.reason)
+        slowest = min(found.fmax_mhz.values())
+        result = {
+            "top": top,
+            "target": ["ecp5"],
+            "clock_mhz": mhz,
+            **found.figures(),
+            "meets": slowest >= mhz,
+            "modules": {
+                top: {
+                    "fmax_mhz": round(slowest, 1),
+                    "cells": found.lut4 + 2 * found.ccu2c + found.ff + found.mult18 + found.bram,
+                    "instances": 1,
+                }
+            },
+            "worst_path": {
+                "module": top,
+                "ps": round(1e6 / slowest, 1),
+                "steps": [str(step) for step in found.worst_path],
+            },
+            "config_hash": config.hash,
+        }
+        if output is not None:
+            with replaced(output) as directory:
+                shutil.copytree(work / "ecp5", directory, dirs_exist_ok=True)
                 write_result(directory, "synth", result)
             result["directory"] = str(output)
     finally:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from jepa_r.emit import emit_verilog
 from jepa_r.platform import Macro
 from jepa_r_flow.cli import app
+from jepa_r_flow.synthesis.ecp5 import Ecp5Result, Resource
 from jepa_r_flow.synthesis.flow import Memories, synthesise
 from jepa_r_flow.synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
 from jepa_r_flow.synthesis.mapping import map_unit
@@ -320,6 +321,45 @@ def test_the_generated_constraints_are_what_the_top_is_timed_with(toy):
     assert result.exit_code == 0, result.output
     # At 100 MHz a fifth of a cycle before inputs and after outputs is the worst there is.
     assert 0 < json.loads(result.stdout)["slack_ps"] < 10_000 - 2_000
+
+
+def test_an_fpga_is_placed_and_routed(tmp_path):
+    output = tmp_path / "out"
+    arguments = ["synth", "--json", "--target=ecp5", "--top=tile", "-o", str(output), *SMALL]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["mult18"] == 8
+    assert found["fits"]
+    assert found["modules"]["tile"]["fmax_mhz"] >= 100
+    assert found["worst_path"]["steps"]
+    assert (output / "design.config").is_file()
+
+
+def test_what_does_not_fit_an_fpga_leaves_nothing(tmp_path, monkeypatch):
+    def too_large(*_, device, freq, seed, **__):
+        return Ecp5Result(
+            **dict.fromkeys(("lut4", "ccu2c", "ff", "mult18", "bram", "lutram"), 0),
+            device=device,
+            multipliers_in_logic=(),
+            utilisation={"TRELLIS_COMB": Resource(used=30_000, available=24_288)},
+            overflow=("TRELLIS_COMB",),
+            fits=False,
+            freq=freq,
+            seed=seed,
+            seconds={},
+            tools={},
+        )
+
+    monkeypatch.setattr("jepa_r_flow.synth.place_and_route", too_large)
+    output = tmp_path / "out"
+    arguments = ["synth", "--json", "--target=ecp5", "--top=tile", "-o", str(output), *SMALL]
+    result = CliRunner().invoke(app, [*arguments, "--device=LFE5U-12F"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"] == (
+        "the design does not fit an LFE5U-12F: it needs 30000 TRELLIS_COMB of 24288"
+    )
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("areas", [[1.0], [5, 3, 1], [8, 8, 4, 2, 1, 1, 0.5], [1] * 30])
