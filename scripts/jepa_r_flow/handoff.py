@@ -1,7 +1,7 @@
 """What stands beside the Verilog for the tools behind it.
 
-SDC, SRAM macro map, a FuseSoC core and a LibreLane configuration; the templates and why they say
-what they say are in ``constraints/``.
+SDC, LPF, SRAM macro map, a FuseSoC core and a LibreLane configuration; their templates are in
+``constraints/``, with why they say what they say.
 """
 
 import json
@@ -16,6 +16,8 @@ from attrs import asdict
 from jepa_r.config import ChipConfig
 from jepa_r.emit import Emitted
 from jepa_r.platform import MemoryShape
+
+from .synthesis.ecp5 import write_lpf
 
 __all__ = ["MACRO_LIBRARIES", "macro_map", "write_handoff"]
 
@@ -90,7 +92,14 @@ def write_handoff(
     }
     for name, text in files.items():
         (directory / name).write_text(text)
-    return list(files)
+    lpf = write_lpf(
+        directory / f"{top}.lpf",
+        top=top,
+        preset=config.name,
+        config_hash=config.hash,
+        mhz=config.clock_mhz,
+    )
+    return [*files, lpf.name]
 
 
 def _filled(template: str, values: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ def test_the_clock_is_the_configurations(generated):
     assert "set period [expr {10.0000 * $ns}]" in text
     assert "create_clock -name clk -period $period [get_ports clk]" in text
     assert json.loads((directory / "librelane.json").read_text())["CLOCK_PERIOD"] == 10.0
+    assert 'FREQUENCY PORT "clk" 100 MHZ;' in (directory / "chip.lpf").read_text()
 
 
 def test_every_false_path_has_its_reason_and_its_port(generated):
@@ -95,7 +96,9 @@ def test_a_core_lists_the_files_and_fusesoc_reads_it(generated):
 
 def test_named_files_are_there(generated):
     directory, result = generated
-    assert result["handoff"] == ["chip.sdc", "chip.core", "librelane.json", "srams.json"]
+    assert result["handoff"] == [
+        "chip.sdc", "chip.core", "librelane.json", "srams.json", "chip.lpf",
+    ]  # fmt: skip
     librelane = json.loads((directory / "librelane.json").read_text())
     assert [f"dir::{name}" for name in result["files"]] == librelane["VERILOG_FILES"]
     for name in [*result["handoff"], *result["files"]]:
