@@ -1,4 +1,4 @@
-// Adders ($alu) in FAx1 and HAxp5 of ASAP7, whose outputs are inverted. Polarity of the carry
+// Adders ($alu) in FAx1 of ASAP7, whose outputs are inverted. Polarity of the carry
 // alternates, so that it passes one cell a bit.
 //
 // SEGMENT: bits of a segment. Each segment adds as if nothing came in, and is incremented when
@@ -42,7 +42,7 @@ module alu_asap7 (A, B, CI, BI, X, Y, CO);
       wire out = N % 2 ? carry[i] : ~carry[i];
       if (N == 0 && (i > 0 || (_TECHMAP_CONSTMSK_CI_ && !_TECHMAP_CONSTVAL_CI_))) begin
         wire sum_n;
-        HAxp5_ASAP7_75t_R add (.A(a[i]), .B(b[i]), .CON(carry[i]), .SN(sum_n));
+        FAx1_ASAP7_75t_R add (.A(a[i]), .B(b[i]), .CI(1'b0), .CON(carry[i]), .SN(sum_n));
         assign own[i] = ~sum_n;
       end else if (N % 2) begin
         FAx1_ASAP7_75t_R add (

@@ -112,7 +112,7 @@ class Generic:
 
 
 class Asap7(Generic):
-    """FAx1 and HAxp5 of ASAP7; their outputs are inverted.
+    """FAx1 of ASAP7, whose outputs are inverted; its half adder is one of the xp5 cells.
 
     FAx1 is small but weak, so full adders whose inputs come after ``late`` are left to the mapper.
     """
@@ -123,13 +123,7 @@ class Asap7(Generic):
         self._late = late
 
     def half(self, netlist: Netlist, bits: list[Bit]) -> tuple[Bit, Bit]:
-        fixed = settled(bits)
-        if fixed and max(fixed, key=lambda bit: bit.time).inverted:
-            return self.full(netlist, [*bits, constant(False)])
-        time = max(bit.time for bit in bits)
-        x, y = (netlist.take(bit, False) for bit in bits)
-        carry, total = netlist.cell("HAxp5_ASAP7_75t_R", {"A": x, "B": y}, "CON", "SN")
-        return Bit(time + 30, total, True), Bit(time + 18, carry, True)
+        return self.full(netlist, [*bits, constant(False)])
 
     def partial(self, netlist: Netlist, a: str, b: str, inverted: bool) -> str:
         # From the flip-flops' inverted outputs.

@@ -21,10 +21,6 @@ module FAx1_ASAP7_75t_R (input A, B, CI, output CON, SN);
   assign SN = ~(A ^ B ^ CI);
   assign CON = ~((A & B) | (A & CI) | (B & CI));
 endmodule
-module HAxp5_ASAP7_75t_R (input A, B, output CON, SN);
-  assign SN = ~(A ^ B);
-  assign CON = ~(A & B);
-endmodule
 module NOR2x1_ASAP7_75t_R (input A, B, output Y); assign Y = ~(A | B); endmodule
 module OR2x2_ASAP7_75t_R (input A, B, output Y); assign Y = A | B; endmodule
 module sg13g2_xor2_1 (input A, B, output X); assign X = A ^ B; endmodule
