@@ -326,13 +326,14 @@ def run_image(
 
 @contextlib.contextmanager
 def _followed(path: Path, call: Callable[[int], None]) -> Iterator[None]:
-    """Call with the number in a file whenever it has changed, while the body runs."""
+    """Call with the number in a file whenever it has changed, while the body runs and after it."""
     ended = threading.Event()
     path.write_text("")
 
     def follow() -> None:
-        before = ""
-        while not ended.wait(0.5):
+        before, last = "", False
+        while not last:
+            last = ended.wait(0.5)
             if (text := path.read_text()) not in ("", before):
                 before = text
                 call(int(text))
