@@ -20,7 +20,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from jepa_r_sim.cosim import MissingToolError
 
@@ -80,7 +80,7 @@ class Step:
     Attributes
     ----------
     kind
-        ``clk-to-q``, ``routing``, ``logic`` or ``setup``.
+        ``clk-to-q``, ``routing``, ``logic``, ``carry`` (a chain of adders) or ``setup``.
     cell
         Cell it begins in.
     net
@@ -234,44 +234,17 @@ def place_and_route(
     SynthesisError
         If the device is not known, or a tool refuses the design for another reason than its size.
     """
-    if device not in DEVICES:
-        raise SynthesisError(
-            f"device is {device!r}; it must be one of {', '.join(sorted(DEVICES))}"
-        )
-    if speed not in {6, 7, 8}:
-        raise SynthesisError(f"speed is {speed!r}; it must be 6, 7 or 8")
-    program = _nextpnr()
-    directory = directory.absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    begin = time.perf_counter()
-    cells, in_logic, yosys = _synthesise(verilog, top, DEVICES[device], directory)
-    middle = time.perf_counter()
-    shutil.copy(lpf, directory / "constraints.lpf")
-    routed = _route(
-        program,
-        device=DEVICES[device],
-        speed=speed,
-        freq=freq,
-        seed=seed,
-        directory=directory,
-        timeout=timeout,
-    )
-    end = time.perf_counter()
-    return Ecp5Result(
+    return _placed(
+        verilog,
+        top,
         device=device,
-        lut4=cells["LUT4"],
-        ccu2c=cells["CCU2C"],
-        ff=cells["TRELLIS_FF"],
-        mult18=cells["MULT18X18D"],
-        bram=cells["DP16KD"],
-        lutram=cells["TRELLIS_DPR16X4"],
-        multipliers_in_logic=in_logic,
+        speed=speed,
+        directory=directory,
+        lpf=lpf,
         freq=freq,
-        seed=seed,
-        seconds={"synthesis": middle - begin, "place and route": end - middle},
-        tools={"yosys": yosys, "nextpnr": _version(program)},
-        **routed,
-    )
+        seeds=[seed],
+        timeout=timeout,
+    )[0]
 
 
 def write_lpf(path: Path, *, top: str, preset: str, config_hash: str, mhz: float) -> Path:
@@ -300,25 +273,85 @@ def measure(
     """
     directory.mkdir(parents=True, exist_ok=True)
     lpf = write_lpf(directory / f"{top}.lpf", top=top, preset=top, config_hash="-", mhz=freq)
-    results = [
-        place_and_route(
-            verilog,
-            top,
-            device=device,
-            directory=directory / f"seed_{seed}",
-            lpf=lpf,
-            freq=freq,
-            seed=seed,
-            timeout=timeout,
-        )
-        for seed in seeds
-    ]
+    results = _placed(
+        verilog,
+        top,
+        device=device,
+        speed=6,
+        directory=directory,
+        lpf=lpf,
+        freq=freq,
+        seeds=seeds,
+        timeout=timeout,
+    )
     best = max(results, key=lambda result: min(result.fmax_mhz.values(), default=0.0))
     return best.figures() | {
         "seeds": {
             str(result.seed): min(result.fmax_mhz.values(), default=None) for result in results
         }
     }
+
+
+def _placed(
+    verilog: Sequence[Path],
+    top: str,
+    *,
+    device: str,
+    speed: int,
+    directory: Path,
+    lpf: Path,
+    freq: float,
+    seeds: Sequence[int],
+    timeout: float | None,
+) -> list[Ecp5Result]:
+    """A result for each seed, of one synthesis."""
+    if device not in DEVICES:
+        raise SynthesisError(
+            f"device is {device!r}; it must be one of {', '.join(sorted(DEVICES))}"
+        )
+    if speed not in {6, 7, 8}:
+        raise SynthesisError(f"speed is {speed!r}; it must be 6, 7 or 8")
+    program = _nextpnr()
+    directory = directory.absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copy(lpf, directory / "constraints.lpf")
+    begin = time.perf_counter()
+    cells, in_logic, yosys = _synthesise(verilog, top, DEVICES[device], directory)
+    synthesis = time.perf_counter() - begin
+    tools = {"yosys": yosys, "nextpnr": _version(program)}
+    results = []
+    for seed in seeds:
+        begin = time.perf_counter()
+        routed = _route(
+            program,
+            device=DEVICES[device],
+            speed=speed,
+            freq=freq,
+            seed=seed,
+            directory=directory,
+            timeout=timeout,
+        )
+        results.append(
+            Ecp5Result(
+                device=device,
+                lut4=cells["LUT4"],
+                ccu2c=cells["CCU2C"],
+                ff=cells["TRELLIS_FF"],
+                mult18=cells["MULT18X18D"],
+                bram=cells["DP16KD"],
+                lutram=cells["TRELLIS_DPR16X4"],
+                multipliers_in_logic=in_logic,
+                freq=freq,
+                seed=seed,
+                seconds={
+                    "synthesis": synthesis,
+                    "place and route": time.perf_counter() - begin,
+                },
+                tools=tools,
+                **routed,
+            )
+        )
+    return results
 
 
 def scan_wrapper(unit: Unit) -> str:
@@ -378,12 +411,26 @@ endmodule
 """
 
 
-#: What synth_ecp5 maps multiplications with, here ahead of it, to count what each module takes.
-_MULTIPLIERS = (
-    "techmap -map +/mul2dsp.v -D DSP_A_MAXWIDTH=18 -D DSP_B_MAXWIDTH=18 -D DSP_A_MINWIDTH=2 "
-    "-D DSP_B_MINWIDTH=2 -D DSP_NAME=$__MUL18X18\n"
-    "techmap -map +/lattice/dsp_map_18x18.v\n"
-)
+_PRODUCTS = _TECHMAPS / "ecp5_products.v"
+
+#: What of the array's cell fits into a MULT18X18D with registers of its own.
+_PATTERN = f"""\
+read_verilog {_TECHMAPS / "ecp5_product_pattern.v"}
+proc
+opt
+wreduce
+opt_clean
+design -stash pattern
+"""
+
+#: And how it gets there.
+_CELLS = f"""\
+opt {{module}}
+wreduce {{module}}
+opt_clean {{module}}
+extract -map %pattern {{module}}
+techmap -autoproc -map {_TECHMAPS / "ecp5_product_map.v"} {{module}}/t:cell_product
+"""
 
 
 def _synthesise(
@@ -394,24 +441,40 @@ def _synthesise(
     if top not in units:
         raise SynthesisError(f"top is {top!r}; there are {', '.join(sorted(units))}")
     read = "\n".join(f"read_verilog {path.absolute()}" for path in verilog)
-    library = "read_verilog -lib -specify +/lattice/cells_sim_ecp5.v +/lattice/cells_bb_ecp5.v"
-    ready = f"{read}\n{library}\nhierarchy -check -top {top}\nproc\n"
-
+    # Verilog extends the factors to the width of their product: `wreduce` takes that back.
+    ready = (
+        f"{read}\n"
+        "read_verilog -lib -specify +/lattice/cells_sim_ecp5.v +/lattice/cells_bb_ecp5.v\n"
+        f"hierarchy -check -top {top}\n"
+        "proc\n"
+        "opt_expr\n"
+        "wreduce t:$mul\n"
+        f"techmap -D CONSTANT -map {_PRODUCTS} t:$mul\n"
+    )
     run_yosys(
-        f"{ready}opt_expr\nopt_clean\n{_MULTIPLIERS}tee -q -o multipliers.json stat -json\n",
+        f"{ready}tee -q -o products.json stat -width -json\n"
+        f"{_multipliers('')}tee -q -o multipliers.json stat -json\n",
         directory=directory,
         what="multipliers",
     )
-    in_logic = _beyond(_modules(directory / "multipliers.json"), top, device.multipliers)
+    within, beyond = _divided(
+        _modules(directory / "multipliers.json"),
+        _modules(directory / "products.json"),
+        top,
+        device.multipliers,
+    )
     (directory / "scan.v").write_text(
         f"(* blackbox *)\n{units[top].declaration}\n{scan_wrapper(units[top])}"
     )
-    # From `coarse` on: `begin` would read modules again that have cells of the library by now.
-    fabric = _TECHMAPS / "ecp5_fabric_multiplier.v"
-    soft = [f"techmap -map {fabric} {name}/t:$mul\n" for name in in_logic]
+    products = [_CELLS.format(module=name) for name in within if name.startswith("cell_")]
+    products += [_multipliers(f"{name}/") for name in within]
+    products += [f"techmap -map {_PRODUCTS} {name}/t:$mul\n" for name in beyond]
+    # Modules are not to be read again because the techmaps know cells that they did not.
     run_yosys(
-        f"{ready}{''.join(soft)}"
-        f"synth_ecp5 -top {top} -run coarse:\n"
+        f"{_PATTERN}{ready}{''.join(products)}"
+        "chtype -set $mul t:$__constant_mul\n"
+        "setattr -unset reprocess_after t:*\n"
+        f"synth_ecp5 -nodsp -top {top} -run coarse:\n"
         "tee -q -o cells.json stat -json\n"
         "design -save mapped\n"
         "design -reset\n"
@@ -426,7 +489,16 @@ def _synthesise(
         directory=directory,
         what="synthesis",
     )
-    return _modules(directory / "cells.json")[top], in_logic, version("pyosys")
+    return _modules(directory / "cells.json")[top], beyond, version("pyosys")
+
+
+def _multipliers(module: str) -> str:
+    """Commands that make MULT18X18D of a module's products, as ``synth_ecp5`` does of all."""
+    return (
+        "techmap -map +/mul2dsp.v -D DSP_A_MAXWIDTH=18 -D DSP_B_MAXWIDTH=18 -D DSP_A_MINWIDTH=2 "
+        f"-D DSP_B_MINWIDTH=2 -D DSP_NAME=$__MUL18X18 {module}t:$mul\n"
+        f"techmap -map +/lattice/dsp_map_18x18.v {module}t:$__MUL18X18\n"
+    )
 
 
 def _modules(stat: Path) -> dict[str, Counter[str]]:
@@ -438,11 +510,17 @@ def _modules(stat: Path) -> dict[str, Counter[str]]:
     }
 
 
-def _beyond(modules: Mapping[str, Counter[str]], top: str, multipliers: int) -> tuple[str, ...]:
-    """Modules whose products must be in logic: the device has multipliers for the others.
+def _divided(
+    modules: Mapping[str, Counter[str]],
+    products: Mapping[str, Counter[str]],
+    top: str,
+    multipliers: int,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Modules whose products are MULT18X18D, and those for whose the device has none left.
 
-    Those that are there most often come first: the cells of the array. A module is one or the
-    other as a whole, wherever it is.
+    The module that needs most of them comes first, which is the cell of the array, then those with
+    the widest products, the slowest in logic. A module is one or the other as a whole, wherever it
+    is. ``modules`` has the MULT18X18D of each, ``products`` the widths of what becomes of them.
     """
     instances: Counter[str] = Counter()
 
@@ -453,14 +531,26 @@ def _beyond(modules: Mapping[str, Counter[str]], top: str, multipliers: int) -> 
                 visit(child, times * count)
 
     visit(top, 1)
-    left, beyond = multipliers, []
-    for module in sorted(instances, key=lambda name: (-instances[name], name)):
-        needed = instances[module] * modules[module]["MULT18X18D"]
-        if needed <= left:
-            left -= needed
+    needed = {
+        module: count * modules[module]["MULT18X18D"]
+        for module, count in instances.items()
+        if modules[module]["MULT18X18D"]
+    }
+
+    def urgency(module: str) -> tuple[bool, int, str]:
+        widths = [
+            int(name.removeprefix("$mul_")) for name in products[module] if name[:5] == "$mul_"
+        ]
+        return needed[module] == max(needed.values()), max(widths), module
+
+    within, beyond = [], []
+    for module in sorted(needed, key=urgency, reverse=True):
+        if needed[module] <= multipliers:
+            multipliers -= needed[module]
+            within.append(module)
         else:
             beyond.append(module)
-    return tuple(beyond)
+    return tuple(within), tuple(beyond)
 
 
 def _nextpnr() -> str:
@@ -540,20 +630,29 @@ def _route(
 
 
 def _worst_path(report: Mapping[str, Any], fmax: Mapping[str, float]) -> tuple[Step, ...]:
-    """Path within the slowest clock."""
+    """Path within the slowest clock; what a carry chain takes is one step."""
     clock = min(fmax, key=lambda name: fmax[name], default=None)
     for path in report["critical_paths"]:
         if clock is not None and all(path[end].endswith(f" {clock}") for end in ("from", "to")):
-            return tuple(
-                Step(
-                    kind=step["type"],
-                    cell=step["from"]["cell"],
-                    net=step.get("net"),
-                    ns=round(step["delay"], 3),
-                )
-                for step in path["path"]
-            )
-    return ()
+            break
+    else:
+        return ()
+    steps: list[Step] = []
+    for part in path["path"]:
+        step = Step(
+            kind=part["type"],
+            cell=part["from"]["cell"],
+            net=part.get("net"),
+            ns=round(part["delay"], 3),
+        )
+        within_chain = "$CCU2_COMB" in step.cell and (step.kind == "logic" or not step.ns)
+        if within_chain and steps and steps[-1].kind == "carry":
+            steps[-1] = evolve(steps[-1], ns=round(steps[-1].ns + step.ns, 3))
+        elif within_chain:
+            steps.append(evolve(step, kind="carry", net=None))
+        else:
+            steps.append(step)
+    return tuple(steps)
 
 
 def _plain(clock: str) -> str:

@@ -1,10 +1,11 @@
-// A product without a MULT18X18D: a row for each bit of B, and adders.
+// Products without a MULT18X18D: `-D CONSTANT` takes those with a constant aside, which yosys makes
+// shifts and additions of; without it, every other becomes rows, one for each bit of B, and adders.
 //
 // A CCU2C adds what its LUTs make of four inputs, so two rows are gated and added in one carry
 // chain: eight bits of B take four such chains and three more that add them, seven LUT4 a column.
 // (yosys' own way, full adders in LUT4s below a carry chain, takes 22.)
 (* techmap_celltype = "$mul" *)
-module _fabric_multiplier(A, B, Y);
+module _product(A, B, Y);
   parameter A_SIGNED = 0;
   parameter B_SIGNED = 0;
   parameter A_WIDTH = 1;
@@ -17,6 +18,15 @@ module _fabric_multiplier(A, B, Y);
   (* force_downto *)
   output [Y_WIDTH-1:0] Y;
 
+`ifdef CONSTANT
+  parameter _TECHMAP_CONSTMSK_A_ = 0;
+  parameter _TECHMAP_CONSTMSK_B_ = 0;
+  wire _TECHMAP_FAIL_ = !(&_TECHMAP_CONSTMSK_A_ || &_TECHMAP_CONSTMSK_B_);
+  \$__constant_mul #(
+    .A_SIGNED(A_SIGNED), .B_SIGNED(B_SIGNED),
+    .A_WIDTH(A_WIDTH), .B_WIDTH(B_WIDTH), .Y_WIDTH(Y_WIDTH)
+  ) _TECHMAP_REPLACE_ (.A(A), .B(B), .Y(Y));
+`else
   // Two rows are x + 2 x: two bits more than x, and one for the sign of an unsigned one.
   localparam PAIRS = (B_WIDTH + 1) / 2;
   localparam SLICES = (A_WIDTH + 4) / 2;
@@ -71,4 +81,5 @@ module _fabric_multiplier(A, B, Y);
     end
   endgenerate
   assign Y = nodes[Y_WIDTH-1:0];
+`endif
 endmodule
