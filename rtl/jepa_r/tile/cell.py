@@ -29,6 +29,12 @@ class Cell(Macro):
     therefore expected two cycles after its ``a_i``, and the cell below, which sees its A one cycle
     later, is fed directly.
 
+    Both are left to synthesis as operators, so that a simulator has two instructions where gates
+    would be hundreds. ``scripts/yosys`` makes full adders of a library of them, or, with operand
+    and product registers, a multiplier of the ECP5; its README has what was tried. With 23-bit sums
+    the cell is 65 um2 and 482 ps in ASAP7, where yosys' own structure is 114 um2 and 485 ps; with
+    20-bit sums 7,536 um2 and 3.4 ns, or 7,947 um2 and 2.9 ns, in SG13G2.
+
     Parameters
     ----------
     width : :class:`int`
