@@ -37,8 +37,8 @@ def generate(
     dict
         ``files`` (names, the top first), ``modules`` (name to number of instances), ``bytes`` of
         Verilog, ``seconds``, ``config_hash``, ``top``, ``directory``, ``handoff`` (names of SDC,
-        LPF, FuseSoC core, LibreLane configuration and SRAM map); ``registers`` (names of the header, the
-        page and the description), if it has any.
+        LPF, FuseSoC core, LibreLane configuration and SRAM map); ``registers`` (names of the
+        header, the page and the description), if it has any.
 
     Raises
     ------

@@ -66,11 +66,12 @@ def synth(
     Returns
     -------
     dict
-        ``modules`` (name to ``area_um2``, ``sequential_um2``, ``fmax_mhz``, ``cells``,
-        ``instances``, ``recipe``), ``fits`` (all modules meet the clock, and the top its
-        constraints), ``worst_path`` (``module``, ``ps``, ``steps``), ``slack_ps`` (of the top under
-        its SDC), ``area_um2`` and ``sequential_um2`` (modules times instances), ``memories`` (name
-        to ``instances``, ``bits``), ``memory_bits``, ``assumptions``, ``clock_mhz``, ``top``.
+        ``modules`` (name to ``area_um2``, ``sequential_um2``, ``total_um2`` (with all below it),
+        ``fmax_mhz``, ``cells``, ``instances``, ``recipe``), ``fits`` (all modules meet the clock,
+        and the top its constraints), ``worst_path`` (``module``, ``ps``, ``steps``), ``slack_ps``
+        (of the top under its SDC), ``area_um2`` and ``sequential_um2`` (modules times instances),
+        ``memories`` (name to ``instances``, ``bits``), ``memory_bits``, ``assumptions``,
+        ``clock_mhz``, ``top``.
 
     Raises
     ------
@@ -295,13 +296,22 @@ def _summary(
             "fmax_mhz": round(1e6 / delay, 1) if delay > 0 else None,
             "cells": sum(unit.mapped.cells.values()),
             "instances": instances[name],
-            "recipe": unit.recipe,
+            "recipe": unit.recipe.name if unit.recipe else None,
         }
         if worst is None or delay > worst.timing.worst_ps:
             worst = unit
         if unit.timing.slack_ps is not None:
             slack = unit.timing.slack_ps
     assert worst is not None
+    # Those below come first, so that each finds its children's sums.
+    for name, unit in done.items():
+        if unit.mapped is not None:
+            below = (
+                modules[child]["total_um2"] * count
+                for child, count in unit.unit.children.items()
+                if child in modules
+            )
+            modules[name]["total_um2"] = round(modules[name]["area_um2"] + sum(below), 3)
     return {
         "modules": modules,
         "fits": worst.timing.worst_ps <= period_ps and (slack is None or slack >= 0),

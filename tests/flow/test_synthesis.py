@@ -21,7 +21,7 @@ from jepa_r_flow.synthesis.flow import Memories, synthesise
 from jepa_r_flow.synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
 from jepa_r_flow.synthesis.mapping import map_unit
 from jepa_r_flow.synthesis.netlist import Port, read_hierarchy
-from jepa_r_flow.synthesis.recipes import RECIPES
+from jepa_r_flow.synthesis.recipes import recipes_for
 from jepa_r_flow.synthesis.timing import time_unit
 from jepa_r_flow.synthesis.treemap import squarified
 from jepa_r_flow.synthesis.yosys import SynthesisError, run_yosys
@@ -172,13 +172,32 @@ def test_a_memory_adds_its_access_time_and_no_area(toy, tmp_path):
 def test_recipes_are_tried_until_the_clock_is_met(toy, tmp_path):
     units = emitted_outer(tmp_path)
     liberty = library(toy, tmp_path)
-    assert {unit.recipe for unit in done(units, liberty).values()} == {RECIPES[0].name}
+    assert {unit.recipe.name for unit in done(units, liberty).values()} == {
+        recipes_for(liberty)[0].name
+    }
     missed = done(units, liberty, period_ps=50.0)
     fastest = {
         recipe.name: done(units, liberty, period_ps=50.0, recipes=[recipe])["outer"].timing.worst_ps
-        for recipe in RECIPES
+        for recipe in recipes_for(liberty)
     }
     assert missed["outer"].timing.worst_ps == min(fastest.values())
+
+
+@needs_sta
+def test_another_corner_is_timed_with_the_recipe_of_the_first(toy, tmp_path):
+    units = emitted_outer(tmp_path)
+    liberty = library(toy, tmp_path)
+    slow = tmp_path / "slow.lib"
+    text = toy.read_text()
+    for value in sorted({"0.02", "0.03", "0.04", "0.06", "0.1"}):
+        text = text.replace(f'values ("{value}")', f'values ("{float(value) * 2:g}")')
+    slow.write_text(text)
+    typical = done(units, liberty)
+    timed = done(units, liberty, corner=[slow])
+    for name, unit in timed.items():
+        assert unit.recipe == typical[name].recipe
+        assert unit.mapped == typical[name].mapped
+        assert unit.timing.worst_ps > 1.5 * typical[name].timing.worst_ps
 
 
 def test_a_cell_of_no_library_is_named(toy, tmp_path):
@@ -189,7 +208,9 @@ def test_a_cell_of_no_library_is_named(toy, tmp_path):
         LibertyError,
         match=r"^inner needs 4 cells DFF, which no Liberty file has; give the files of the whole",
     ):
-        map_unit(units["inner"], units, liberty=poor, recipe=RECIPES[0], period_ps=1000.0)
+        map_unit(
+            units["inner"], units, liberty=poor, recipe=recipes_for(liberty)[0], period_ps=1000.0
+        )
 
 
 def test_a_latch_is_refused(toy, tmp_path):
@@ -200,12 +221,13 @@ def test_a_latch_is_refused(toy, tmp_path):
         "  always @* if (clk) q = d;\nendmodule\n"
     )
     units = read_hierarchy([path])
+    liberty = library(toy, tmp_path)
     with pytest.raises(SynthesisError, match="D latches are not supported"):
         map_unit(
             units["latch"],
             units,
-            liberty=library(toy, tmp_path),
-            recipe=RECIPES[0],
+            liberty=liberty,
+            recipe=recipes_for(liberty)[0],
             period_ps=1000.0,
         )
 

@@ -17,7 +17,7 @@ from jepa_r_sim.cosim import cache_root
 from .liberty import Liberty
 from .mapping import Mapped, map_unit
 from .netlist import Unit
-from .recipes import RECIPES, Recipe
+from .recipes import Recipe, recipes_for
 from .timing import Timing, digest, memory_model, time_unit
 
 __all__ = ["Memories", "Synthesised", "synthesise"]
@@ -55,13 +55,13 @@ class Synthesised:
     timing
         Its timing, those below it included as far as paths cross.
     recipe
-        Name of the recipe that was kept.
+        The recipe that was kept; ``None`` for a memory.
     """
 
     unit: Unit
     mapped: Mapped | None
     timing: Timing
-    recipe: str
+    recipe: Recipe | None
 
 
 def synthesise(
@@ -71,7 +71,7 @@ def synthesise(
     corner: Sequence[Path],
     period_ps: float,
     memories: Memories,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[Recipe] | None = None,
     constraints: Mapping[str, Path],
     progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int | None = None,
@@ -79,20 +79,20 @@ def synthesise(
     """Map and time all units, each as soon as those below it are done.
 
     A unit is mapped with the first recipe, and with the next as long as it misses the clock; the
-    first that meets it is kept, or else the fastest.
+    first that meets it is kept, or else the fastest. Another corner is timed with what was kept.
 
     Parameters
     ----------
     units
         The hierarchy.
     liberty, corner
-        Library to map to, and files to time with.
+        Library to map to, and files to time the result with.
     period_ps
         Clock period.
     memories
         Units that are memories, and their timing.
     recipes
-        Ways to map, the smallest first.
+        Ways to map, the smallest first; by default all that suit the library.
     constraints
         SDC of units that have one.
     progress
@@ -100,51 +100,73 @@ def synthesise(
     workers
         Units at a time; by default as many as there are processors.
     """
+    known = recipes_for(liberty) if recipes is None else recipes
+
+    def walk(
+        choices: Mapping[str, Sequence[Recipe]], files: Sequence[Path], before: int, total: int
+    ) -> dict[str, Synthesised]:
+        def one(name: str, done: Mapping[str, Synthesised]) -> Synthesised:
+            unit = units[name]
+            if name in memories.names:
+                model = memory_model(unit, access_ps=memories.access_ps, setup_ps=memories.setup_ps)
+                timing = Timing(worst_ps=0.0, path=(), model=model)
+                return Synthesised(unit=unit, mapped=None, timing=timing, recipe=None)
+            best: Synthesised | None = None
+            for recipe in choices[name]:
+                mapped = map_unit(unit, units, liberty=liberty, recipe=recipe, period_ps=period_ps)
+                timing = _timed(
+                    unit,
+                    mapped,
+                    {child: done[child].timing for child in unit.children},
+                    liberty=liberty,
+                    corner=files,
+                    period_ps=period_ps,
+                    constraints=constraints.get(name),
+                )
+                found = Synthesised(unit=unit, mapped=mapped, timing=timing, recipe=recipe)
+                if best is None or timing.worst_ps < best.timing.worst_ps:
+                    best = found
+                if timing.worst_ps <= period_ps:
+                    break
+            assert best is not None
+            return best
+
+        return _upwards(units, one, workers, lambda count: progress(before + count, total))
+
+    same = tuple(corner) == liberty.files
+    total = len(units) * (1 if same else 2)
+    done = walk(dict.fromkeys(units, known), liberty.files, 0, total)
+    if same:
+        return done
+    kept = {name: [unit.recipe] for name, unit in done.items() if unit.recipe is not None}
+    return walk(kept, corner, len(units), total)
+
+
+def _upwards(
+    units: Mapping[str, Unit],
+    one: Callable[[str, Mapping[str, Synthesised]], Synthesised],
+    workers: int | None,
+    progress: Callable[[int], None],
+) -> dict[str, Synthesised]:
+    """Do all units, several at a time, each when its children are done."""
     done: dict[str, Synthesised] = {}
     sorter = TopologicalSorter({name: unit.children for name, unit in units.items()})
     sorter.prepare()
-
-    def one(name: str) -> Synthesised:
-        unit = units[name]
-        if name in memories.names:
-            model = memory_model(unit, access_ps=memories.access_ps, setup_ps=memories.setup_ps)
-            timing = Timing(worst_ps=0.0, path=(), model=model)
-            return Synthesised(unit=unit, mapped=None, timing=timing, recipe="")
-        best: Synthesised | None = None
-        for recipe in recipes:
-            mapped = map_unit(unit, units, liberty=liberty, recipe=recipe, period_ps=period_ps)
-            timing = _timed(
-                unit,
-                mapped,
-                {child: done[child].timing for child in unit.children},
-                liberty=liberty,
-                corner=corner,
-                period_ps=period_ps,
-                constraints=constraints.get(name),
-            )
-            found = Synthesised(unit=unit, mapped=mapped, timing=timing, recipe=recipe.name)
-            if best is None or timing.worst_ps < best.timing.worst_ps:
-                best = found
-            if timing.worst_ps <= period_ps:
-                break
-        assert best is not None
-        return best
-
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         running: dict[Future[Synthesised], str] = {}
         try:
             while sorter.is_active():
-                running |= {pool.submit(one, name): name for name in sorter.get_ready()}
+                running |= {pool.submit(one, name, done): name for name in sorter.get_ready()}
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     name = running.pop(future)
                     done[name] = future.result()
                     sorter.done(name)
-                    progress(len(done), len(units))
+                    progress(len(done))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return done
+    return {name: done[name] for name in units}
 
 
 def _timed(

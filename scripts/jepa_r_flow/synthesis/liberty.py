@@ -55,7 +55,8 @@ PDKS = {
         corners={},
         # Cells of fractional drive are too weak for abc, which sees no wires. Flip-flops
         # with scan, set and reset, or the falling edge are of no use to what is generated.
-        dont_use=("*xp*", "SDF*", "DFFASR*", "DFFL*"),
+        # Of the others one is left: yosys would take the largest, which needs no inverter.
+        dont_use=("*xp*", "SDF*", "DFFASR*", "DFFL*", "DFFHQNx[13]*", "DFFHQx*"),
     ),
     "sg13g2": Pdk(
         name="IHP SG13G2, 130 nm, typical (1.20 V, 25 C)",
