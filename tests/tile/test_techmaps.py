@@ -10,8 +10,13 @@ import pytest
 
 from jepa_r.emit import emit_verilog
 from jepa_r.tile.cell import Cell
+from jepa_r_flow.synthesis.liberty import PDKS, find_pdk, read_liberty
+from jepa_r_flow.synthesis.mapping import map_unit
+from jepa_r_flow.synthesis.netlist import read_hierarchy
+from jepa_r_flow.synthesis.recipes import recipes_for
 from jepa_r_flow.synthesis.yosys import run_yosys
 
+PDK = Path(__file__).parents[3] / "shared/pdk"
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "yosys"
 WIDTH = 19
 
@@ -51,6 +56,7 @@ class Gates:
             f"{commands}\n"
             "techmap -map models.v\n"
             "techmap -map +/techmap.v\n"
+            "opt\n"
             "dfflegalize -cell $_DFF_P_ 01\n"
             f"simplemap\nopt_clean\nhierarchy -top {top} -purge_lib\n"
             "write_json gates.json\n",
@@ -272,6 +278,25 @@ def test_cell_with_the_multipliers_own_registers_is_the_cell(cell, tmp_path):
         "cell",
     )
     check_cell(gates)
+
+
+@pytest.mark.skipif(not PDK.is_dir(), reason="the open PDKs' files are not here")
+@pytest.mark.parametrize("name", ["asap7", "sg13g2"])
+def test_cells_mapped_to_a_library_are_the_cell(name, cell, tmp_path):
+    files, _ = find_pdk(name, PDK, None)
+    liberty = read_liberty(files, dont_use=PDKS[name].dont_use, into=tmp_path / "liberty")
+    functions = "".join(
+        f"read_liberty -overwrite -ignore_miss_func {file}\n" for file in liberty.files
+    )
+    units = read_hierarchy([cell])
+    for recipe in recipes_for(liberty):
+        mapped = map_unit(units["cell"], units, liberty=liberty, recipe=recipe, period_ps=500.0)
+        gates = Gates(
+            f"{functions}read_verilog {mapped.netlist}\nhierarchy -top cell\nflatten\n",
+            tmp_path,
+            "cell",
+        )
+        check_cell(gates)
 
 
 def test_techmaps_are_what_their_generator_writes(tmp_path):
