@@ -242,7 +242,7 @@ class Cluster(Macro):
 
         # Sequencer to engines.
         busy = Signal()
-        rerun, barred, disturbed = Signal(), Signal(), Signal()
+        rerun, barred = Signal(), Signal()
         m.d.comb += [
             boot.start.eq(self.start & self.ready),
             boot.load.eq(self.load & self.ready),
@@ -253,7 +253,6 @@ class Cluster(Macro):
             self.loaded.eq(boot.loaded),
             self.header.eq(boot.loaded_header),
         ]
-        m.d.sync += disturbed.eq(self.feed_en & ~self.ready)
         m.d.comb += [
             boot.header_en.eq(loads(Destination.HEADER)),
             boot.header.eq(load_data),
@@ -286,10 +285,10 @@ class Cluster(Macro):
         ]
         moves = Signal(range(config.queue + 2))
         m.d.sync += moves.eq(moves + (mover.i.valid & mover.i.ready) - mover.completed)
-        m.d.comb += [
-            sequencer.moves_busy.eq(moves != 0),
-            busy.eq(array_stream.collision | vector_stream.collision | disturbed),
-        ]
+        m.d.comb += sequencer.moves_busy.eq(moves != 0)
+        m.d.sync += busy.eq(
+            array_stream.collision | vector_stream.collision | (self.feed_en & ~self.ready)
+        )
 
         # Operations of nothing never end, and a short interval cuts passes off.
         illegal, tile_op, vector_op = Signal(), sequencer.tile, sequencer.vector

@@ -215,9 +215,17 @@ class Sequencer(Macro):
         opcode_fault = Signal()
         unfinished = Signal()
         take, jump = Signal(), Signal()
-        target = Signal.like(pc)
-        m.d.comb += target.eq(loop_start[top])
-        next_word, next_ready = self._read_ahead(m, take, jump, target)
+        # What an END needs; loops change when a word is executed, two cycles before the next.
+        loops = data.StructLayout({"last": 1, "none": 1, "full": 1, "start": len(pc), "left": 16})
+        loop = Signal(loops, reset_less=True)
+        m.d.sync += [
+            loop.last.eq(loop_count[top] == 1),
+            loop.none.eq(depth == 0),
+            loop.full.eq(depth == LOOP_DEPTH),
+            loop.start.eq(loop_start[top]),
+            loop.left.eq(loop_count[top] - 1),
+        ]
+        next_word, next_ready = self._read_ahead(m, take, jump, loop.start)
         pointers, sums = self._point(m, word, header, time, due)
 
         def advance():
@@ -269,7 +277,7 @@ class Sequencer(Macro):
                     with m.Case(Engine.CONTROL):
                         self._control(
                             m, word, time, due, pointers, sums, advance, next_ready,
-                            (loop_start, loop_count, depth, top), pc, jump, target, opcode_fault,
+                            (loop_start, loop_count, depth, top), loop, pc, jump, opcode_fault,
                         )  # fmt: skip
                     with m.Default():
                         m.d.comb += opcode_fault.eq(1)
@@ -386,11 +394,11 @@ class Sequencer(Macro):
         return [(view[address], view[pointer]) for address, pointer in OPERANDS[engine]]
 
     def _control(
-        self, m, word, time, due, pointers, sums, advance, next_ready, loop, pc, jump, target,
+        self, m, word, time, due, pointers, sums, advance, next_ready, loops, loop, pc, jump,
         opcode_fault,
     ):  # fmt: skip
         """Words that start no engine."""
-        loop_start, loop_count, depth, top = loop
+        loop_start, loop_count, depth, top = loops
 
         def view(control):
             return data.View(LAYOUTS[control], word[: LAYOUTS[control].size])
@@ -399,7 +407,7 @@ class Sequencer(Macro):
             with m.Case(Control.HALT):
                 m.next = "HALT"
             with m.Case(Control.LOOP):
-                with m.If((depth == LOOP_DEPTH) | (view(Control.LOOP).count == 0)):
+                with m.If(loop.full | (view(Control.LOOP).count == 0)):
                     m.d.comb += opcode_fault.eq(1)
                     m.next = "STOPPED"
                 with m.Elif(next_ready):
@@ -411,19 +419,19 @@ class Sequencer(Macro):
                     ]
                     advance()
             with m.Case(Control.END):
-                with m.If(depth == 0):
+                with m.If(loop.none):
                     m.d.comb += opcode_fault.eq(1)
                     m.next = "STOPPED"
-                with m.Elif(loop_count[top] == 1):
+                with m.Elif(loop.last):
                     with m.If(next_ready):
                         m.d.sync += depth.eq(top)
                         advance()
                 with m.Else():
                     m.d.comb += jump.eq(1)
                     m.d.sync += [
-                        loop_count[top].eq(loop_count[top] - 1),
+                        loop_count[top].eq(loop.left),
                         time.eq(due),
-                        pc.eq(target),
+                        pc.eq(loop.start),
                     ]
                     m.next = "ARRIVE"
             with m.Case(Control.ADD):
