@@ -56,7 +56,8 @@ class Refit(Macro):
     # A deviation is below 32639 * sqrt(2) * 256.
     _DEVIATION_BITS = 24
 
-    _PRODUCT = 1 + PipelinedMultiplier.latency_of(_SUM_BITS + 1)
+    # The wider factor in chunks: fewer columns to add up in a cycle, and two cycles more.
+    _PRODUCT = 1 + PipelinedMultiplier.latency_of(_SQUARES_BITS + 1)
     _DIVIDE = _DIVIDEND_BITS + 1
 
     #: Cycles from the last elite to ``start``.
@@ -96,7 +97,7 @@ class Refit(Macro):
     def build(self, platform):
         m = Module()
         m.submodules.multiplier = multiplier = PipelinedMultiplier(
-            a_width=self._SQUARES_BITS + 1, b_width=self._SUM_BITS + 1
+            a_width=self._SUM_BITS + 1, b_width=self._SQUARES_BITS + 1
         )
         m.submodules.divider = divider = SerialDivider(
             width=self._DIVIDEND_BITS, divisor_width=2 * self._COUNT
@@ -104,7 +105,7 @@ class Refit(Macro):
         m.submodules.root = root = SerialRoot(width=2 * self._DEVIATION_BITS)
         a = Signal(signed(self._SQUARES_BITS + 1), reset_less=True)
         b = Signal(signed(self._SUM_BITS + 1), reset_less=True)
-        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+        m.d.comb += [multiplier.a.eq(b), multiplier.b.eq(a)]
         product = multiplier.product
 
         sums = [Signal(signed(self._SUM_BITS), name=f"sum_{n}") for n in range(2)]
