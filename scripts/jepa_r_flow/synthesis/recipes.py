@@ -124,7 +124,8 @@ TARGET = 0.68
 
 _FLOP = ("ff (", "ff(")
 
-# `insbuf` comes after the last clean-up: before it, every alias of a net would cost a buffer.
+# `insbuf` stands between two clean-ups: without the first, every alias of a net costs a buffer;
+# without the second, buffers that drive nothing load the carries.
 _SCRIPT = """\
 {cells}
 read_verilog -lib children.v
@@ -158,6 +159,7 @@ abc -constr abc.constr -script {abc} -D {target} {liberty}
 {ties}
 opt_clean -purge
 insbuf -buf {buffer}
+opt_clean -purge
 rename -wire
 rename -unescape
 write_verilog -noattr -noexpr -nohex -nodec mapped.v
