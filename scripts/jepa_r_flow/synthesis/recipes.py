@@ -124,6 +124,7 @@ TARGET = 0.68
 
 _FLOP = ("ff (", "ff(")
 
+# Registers are named after what they hold while they still drive it: afterwards an inverter may.
 # `insbuf` stands between two clean-ups: without the first, every alias of a net costs a buffer;
 # without the second, buffers that drive nothing load the carries.
 _SCRIPT = """\
@@ -152,6 +153,7 @@ opt -undriven -fine
 techmap -map +/techmap.v
 opt -fast
 opt_clean
+rename -wire
 {flops}
 opt -undriven
 opt_clean -purge
@@ -160,7 +162,6 @@ abc -constr abc.constr -script {abc} -D {target} {liberty}
 opt_clean -purge
 insbuf -buf {buffer}
 opt_clean -purge
-rename -wire
 rename -unescape
 write_verilog -noattr -noexpr -nohex -nodec mapped.v
 tee -q -o stat.json stat -json
