@@ -158,10 +158,40 @@ def test_loops_nested_too_deep_are_a_fault():
     assert run([loop] * (LOOP_DEPTH + 2), cycles=80)[1][0][1] == Fault.OPCODE
 
 
+@pytest.mark.parametrize("words_before", [0, 1, 2, 5])
+def test_the_earliest_start_is_that_of_the_formula(words_before):
+    """And one in the cycle before it is late."""
+    first = Sequencer.FIRST_CYCLES + Sequencer.QUEUE_CYCLES
+    operations = [tile(first + Sequencer.WORD_CYCLES * n, n) for n in range(words_before + 1)]
+    starts, faults, _state = run(assemble_words(operations, end=80), cycles=100)
+    assert (starts, faults) == (expected(operations), [])
+    operations[-1] = tile(operations[-1].start - 1, words_before)
+    early = assemble_words(operations, end=80, check=False)
+    assert run(early, cycles=100)[1][0][1] == Fault.LATE
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_a_jump_takes_as_long_as_its_formula(early):
+    first = Sequencer.FIRST_CYCLES + Sequencer.QUEUE_CYCLES + Sequencer.WORD_CYCLES
+    loop = {"engine": Engine.CONTROL, "control": Control.LOOP, "wait": first, "count": 2}
+    end = {"engine": Engine.CONTROL, "control": Control.END, "wait": Sequencer.JUMP_CYCLES - early}
+    words = [
+        encode(LAYOUTS[Control.LOOP], loop),
+        encode(LAYOUTS[Engine.TILE], {"engine": Engine.TILE, "wait": 0, **tile(0).fields}),
+        encode(LAYOUTS[Control.END], end),
+        encode(LAYOUTS[Control.HALT], {"engine": 0, "control": Control.HALT, "wait": 60}),
+    ]
+    starts, faults, _state = run(words, cycles=120)
+    assert [start for start, _name, _address in starts] == [
+        first,
+        *([] if early else [first + Sequencer.JUMP_CYCLES]),
+    ]
+    assert [fault for _cycle, fault in faults[:1]] == [Fault.LATE] * early
+
+
 def test_the_pace_that_is_promised_is_kept():
     """As many operations as a queue holds, one cycle apart: the latest start that works."""
     first = Sequencer.FIRST_CYCLES + Sequencer.QUEUE_CYCLES + 3 * Sequencer.WORD_CYCLES
-    operations = [tile(first + n - 3, n) for n in range(4)]
     operations = [tile(first + n, n) for n in range(4)]
     words = assemble_words(operations, end=first + 40)
     starts, faults, _state = run(words, cycles=first + 60)
