@@ -3,6 +3,7 @@ from pathlib import Path
 
 from jepa_r_flow.figures import quoted, render, replaced_quote
 from jepa_r_flow.planning import render_planning
+from jepa_r_flow.scale import render_scale
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +23,14 @@ def test_the_readme_quotes_the_measured_figures():
 def test_the_readme_quotes_how_well_it_plans():
     readme = (ROOT / "README.md").read_text()
     assert quoted(readme, "planning") == render_planning(file("planning.json")).strip()
+
+
+def test_the_readme_quotes_full_size_simulation():
+    figures = file("scale.json")
+    assert quoted((ROOT / "README.md").read_text(), "scale") == render_scale(figures).strip()
+    for part in (*figures["tiles"], figures["block"]):
+        assert part["mismatches"] == 0
+        assert part["cycles_predicted"] == part["cycles_measured"]
 
 
 def test_quotes_are_replaced_and_nothing_else():
