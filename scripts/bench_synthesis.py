@@ -13,20 +13,21 @@ from amaranth.hdl import UnusedElaboratable
 
 from jepa_r_flow.console import stages_on_stderr
 from jepa_r_flow.figures import replaced_quote
-from jepa_r_flow.synthesis_figures import measure_synthesis, render_synthesis
+from jepa_r_flow.synthesis_figures import PARTS, measure_synthesis, render_synthesis
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--pdk-dir", type=Path, required=True, help="Liberty files, at any depth")
-parser.add_argument("--seeds", type=int, default=3, help="of the placer; the best is quoted")
+parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
 arguments = parser.parse_args()
 
 warnings.simplefilter("ignore", UnusedElaboratable)
+file = HERE / "synthesis.json"
+figures = json.loads(file.read_text()) if arguments.part and file.is_file() else {}
 with stages_on_stderr() as stages:
-    figures = measure_synthesis(
-        stages, pdk_dir=arguments.pdk_dir, seeds=tuple(range(1, arguments.seeds + 1))
-    )
-(HERE / "synthesis.json").write_text(json.dumps(figures, indent=2) + "\n")
-README.write_text(replaced_quote(README.read_text(), "synthesis", render_synthesis(figures)))
+    figures |= measure_synthesis(stages, pdk_dir=arguments.pdk_dir, parts=arguments.part or PARTS)
+file.write_text(json.dumps(figures, indent=2) + "\n")
+if set(PARTS) <= set(figures):
+    README.write_text(replaced_quote(README.read_text(), "synthesis", render_synthesis(figures)))
