@@ -1,5 +1,6 @@
 """Files about a chip's registers, for those who write software for it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -33,5 +34,10 @@ def write_registers(config: ChipConfig, directory: Path) -> list[str]:
     HTMLExporter(extra_doc_properties=["latched_by", "is_signed"]).export(
         top, str(directory / _PAGE), title=f"Registers of {config.name}"
     )
+    # The page carries the time of its making, so that browsers read a newer one again. The
+    # configuration's hash does that, too, and equal configurations give equal files.
+    page = directory / _PAGE / "index.html"
+    stamp = str(int(config.hash[:8], 16))
+    page.write_text(re.sub(r"(BUILD_TS = |\?ts=)\d+", rf"\g<1>{stamp}", page.read_text()))
     shutil.copyfile(DESCRIPTION, directory / _DESCRIPTION)
     return [_HEADER, f"{_PAGE}/index.html", _DESCRIPTION]

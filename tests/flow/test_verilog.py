@@ -180,7 +180,9 @@ def test_components_are_modules_with_readable_interfaces(emitted):
         assert headers[0][0] == path.stem
         assert "$" not in headers[0][1], path.name
         if path.stem.endswith(("chip", "cluster", "slice", "planner")) or path.stem == top:
-            assert len(headers) == 1, [name for name, _ports in headers]
+            # What only compares settings has no clock, which a module of its own would bring.
+            others = [name for name, _ports in headers[1:] if not name.endswith(".check")]
+            assert not others
 
 
 def test_memory_is_inferred_and_missing_modules_are_found(tmp_path):
