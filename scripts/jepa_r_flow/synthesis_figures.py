@@ -175,58 +175,87 @@ def _chip(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_synthesis(figures: Mapping[str, Any]) -> str:
-    """Markdown of the README's figures of area and speed."""
-    array, board, chip = figures["array"], figures["ecp5"], figures["jepa-r"]
-    tools = {**figures["tools"], "nextpnr": board["tools"]["nextpnr"]}
-    small = figures["cells"]["sg13g2"]["points"][-1]
-    fast = figures["cells"]["sg13g2"]["points"][0]
+    """Markdown of the README's figures of area and speed, as far as they have been measured."""
+    parts = [_render_arrays(figures)] if {"cells", "array"} <= set(figures) else []
+    rows = _rows(figures)
+    if rows:
+        lines = [f"| {name} | {value} |" for name, value in rows]
+        parts.append("\n".join(["| | |", "|---|---|", *lines]))
+    if "jepa-r" in figures:
+        parts.append(f"Assumed: {figures['jepa-r']['assumptions']}.")
+    tools = dict(figures["tools"])
+    for part in ("array", "ecp5"):
+        if part in figures:
+            tools["nextpnr"] = figures[part]["tools"]["nextpnr"]
+    parts.append(
+        "Arrays of others have one multiplier a cell, too; their figures were measured once with\n"
+        "these tools and commands. JEPA-R's include the steering of columns in SG13G2; on the\n"
+        "ECP5 a multiplier and its registers are one MULT18X18D.\n"
+        f"From `python scripts/bench_synthesis.py --pdk-dir DIR` ({figures['machine']}; "
+        f"{', '.join(f'{name} {number}' for name, number in tools.items())}),\n"
+        "which rewrites `scripts/synthesis.json` and these tables."
+    )
+    return "\n\n".join(parts)
+
+
+def _render_arrays(figures: Mapping[str, Any]) -> str:
+    """Table of arrays."""
+    array, points = figures["array"], figures["cells"]["sg13g2"]["points"]
     rows = []
     for other in OTHERS:
         um2 = f"{other['um2']:,}" if "um2" in other else ""
         mhz = f"{other['mhz']} / {other['slow_mhz']}" if "mhz" in other else ""
         rows.append((other["array"], f"{other['lut4']:g}", f"{other['ecp5_mhz']:g}", um2, mhz))
-    lut4 = array["lut4"] / 64
-    speed = max(array["fmax_mhz"].values())
-    for name, point in (("JEPA-R, small", small), ("JEPA-R, fast", fast)):
+    for name, point in (("JEPA-R, small", points[-1]), ("JEPA-R, fast", points[0])):
         rows.append((
             name,
-            f"{lut4:.1f} and {array['ccu2c'] / 64:.1f} CCU2C",
-            f"{speed:.1f}",
+            f"{array['lut4'] / 64:.1f} and {array['ccu2c'] / 64:.1f} CCU2C",
+            f"{max(array['fmax_mhz'].values()):.1f}",
             f"{point['um2_in_array']:,.0f}",
             f"{point['mhz']:.0f} / {point['slow_mhz']:.0f}",
         ))
-    lines = [
+    return "\n".join([
         "| 8 x 8 INT8 array, 20-bit sums | ECP5: LUT4 a cell | MHz | SG13G2: µm² a cell "
         "| MHz, typical / slow |",
         "|---|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-        "| | |",
-        "|---|---|",
-    ]
-    cells = {(point["ps"], point["um2"]): point for point in figures["cells"]["asap7"]["points"]}
-    lines += [
-        f"| cell with 23-bit sums, ASAP7 | {ps:.0f} ps ({point['mhz'] / 1000:.2f} GHz), "
-        f"{um2:.1f} µm² |"
-        for (ps, um2), point in cells.items()
-    ]
-    mult, mhz = board["utilisation"]["MULT18X18D"], max(board["fmax_mhz"].values())
-    lines += [
-        f"| `ecp5` preset in an {board['device']} after place and route | {mhz:.1f} MHz; "
-        f"{mult['used']} of {mult['available']} multipliers, {board['lut4']:,} LUT4, "
-        f"{board['dp16kd']} block memories |",
-        f"| `jepa-r` preset, ASAP7: modules times instances | {chip['area_um2'] / 1e6:.2f} mm² of "
-        f"cells, {chip['memory_bits'] / 8 / 2**20:.1f} MiB of SRAM apart |",
-        f"| one of its 128 x 128 tiles | {chip['tile_um2'] / 1e6:.3f} mm² |",
-        f"| slowest of its {len(chip['modules'])} modules | {chip['worst_path']['ps']:.0f} ps "
-        f"({chip['fmax_mhz'] / 1000:.2f} GHz) in `{chip['worst_path']['module']}` |",
-        "",
-        f"Assumed: {chip['assumptions']}.",
-        "Arrays of others have one multiplier a cell, too; their figures were measured once with",
-        "these tools and commands. JEPA-R's include the steering of columns; a multiplier and its",
-        "registers are one MULT18X18D.",
-        f"From `python scripts/bench_synthesis.py --pdk-dir DIR` ({figures['machine']}; "
-        f"{', '.join(f'{name} {number}' for name, number in tools.items())}),",
-        "which rewrites `scripts/synthesis.json` and these tables.",
-    ]
-    return "\n".join(lines)
+    ])
+
+
+def _rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of the other figures."""
+    rows = []
+    if "cells" in figures:
+        points = figures["cells"]["asap7"]["points"]
+        cells = {(point["ps"], point["um2"]): point["mhz"] for point in points}
+        rows += [
+            (
+                "cell with 23-bit sums, ASAP7",
+                f"{ps:.0f} ps ({mhz / 1000:.2f} GHz), {um2:.1f} µm²",
+            )
+            for (ps, um2), mhz in cells.items()
+        ]
+    if "ecp5" in figures:
+        board = figures["ecp5"]
+        mult, mhz = board["utilisation"]["MULT18X18D"], max(board["fmax_mhz"].values())
+        rows.append((
+            f"`ecp5` preset in an {board['device']} after place and route",
+            f"{mhz:.1f} MHz; {mult['used']} of {mult['available']} multipliers, "
+            f"{board['lut4']:,} LUT4, {board['dp16kd']} block memories",
+        ))
+    if "jepa-r" in figures:
+        chip = figures["jepa-r"]
+        rows += [
+            (
+                "`jepa-r` preset, ASAP7: modules times instances",
+                f"{chip['area_um2'] / 1e6:.2f} mm² of cells, "
+                f"{chip['memory_bits'] / 8 / 2**20:.1f} MiB of SRAM apart",
+            ),
+            ("one of its 128 x 128 tiles", f"{chip['tile_um2'] / 1e6:.3f} mm²"),
+            (
+                f"slowest of its {len(chip['modules'])} modules",
+                f"{chip['worst_path']['ps']:.0f} ps ({chip['fmax_mhz'] / 1000:.2f} GHz) in "
+                f"`{chip['worst_path']['module']}`",
+            ),
+        ]
+    return rows

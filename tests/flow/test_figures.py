@@ -4,6 +4,7 @@ from pathlib import Path
 from jepa_r_flow.figures import quoted, render, replaced_quote
 from jepa_r_flow.planning import render_planning
 from jepa_r_flow.scale import render_scale
+from jepa_r_flow.synthesis_figures import render_synthesis
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +32,19 @@ def test_the_readme_quotes_full_size_simulation():
     for part in (*figures["tiles"], figures["block"]):
         assert part["mismatches"] == 0
         assert part["cycles_predicted"] == part["cycles_measured"]
+
+
+def test_the_readme_quotes_area_and_speed():
+    figures = file("synthesis.json")
+    assert (
+        quoted((ROOT / "README.md").read_text(), "synthesis") == render_synthesis(figures).strip()
+    )
+    fast, small = figures["cells"]["sg13g2"]["points"]
+    assert fast["mhz"] >= 320
+    assert fast["um2_in_array"] <= 8900
+    assert small["mhz"] >= 262
+    assert small["um2_in_array"] <= 7800
+    assert all(p["mhz"] >= 2000 and p["um2"] <= 86 for p in figures["cells"]["asap7"]["points"])
 
 
 def test_quotes_are_replaced_and_nothing_else():
