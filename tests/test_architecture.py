@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "latent": {"fabric", "numeric", "memory", "dma"},
     "planner": {"fabric", "numeric", "memory"},
     "control": {"fabric", "numeric", "memory", "dma"},
+    "safety": {"fabric", "memory"},
 }
 
 #: Modules beside the rooms that import rooms; nothing below them may import these.
