@@ -15,12 +15,17 @@ from ..vector.layouts import VectorStep
 from .isa import ADDRESS, LAYOUTS, Engine, Other, Result, Source
 
 __all__ = [
-    "EDGE", "ArrayEdge", "ArrayReads", "ArrayStream", "VectorReads", "VectorStream", "VectorWrites",
+    "EDGE", "ISSUE", "ArrayEdge", "ArrayReads", "ArrayStream", "VectorReads", "VectorStream",
+    "VectorWrites",
 ]  # fmt: skip
 
 #: Cycles from an address to the operand at the array or the lanes: the memory, and a register
 #: behind the multiplexer of banks and sources.
 EDGE = Sram.READ_LATENCY + 1
+
+#: Cycles from an operation's start to its first address: a register behind the counters sends the
+#: addresses to all slices at once.
+ISSUE = 2
 
 #: What the array reads in a cycle.
 ArrayReads = data.StructLayout({
@@ -65,8 +70,8 @@ VectorWrites = data.StructLayout({"result": Result, "addr": ADDRESS, "seg": 8})
 class ArrayStream(Macro):
     """Reads the operands of a chain of passes.
 
-    B's rows of the first pass are read from the cycle after ``start``; A follows N cycles later,
-    and the next pass's B is read while A streams. The next operation may start as soon as its B
+    B's rows of the first pass are read from :data:`ISSUE` cycles after ``start``; A follows N
+    cycles later, and the next pass's B is read while A streams. The next operation may start as soon as its B
     may enter the array, while the last A of this one is still read.
 
     Parameters
@@ -171,7 +176,7 @@ class ArrayStream(Macro):
             with m.If(a_active & ~(a_last & (a_count + 1 == a_op.rows))):
                 m.d.comb += self.collision.eq(1)
 
-        m.d.comb += [
+        m.d.sync += [
             self.reads.a_en.eq(a_reading),
             self.reads.a_shared.eq(a_op.a_shared),
             self.reads.a_addr.eq(a_base + a_count),
@@ -190,7 +195,7 @@ class ArrayStream(Macro):
             edge.acc_add.eq(a_op.acc_add | (a_pass != 0)),
             edge.b_valid.eq(b_reading),
         ]
-        m.d.comb += self.edge.eq(delay(m, edge, EDGE, reset_less=False, name="edge"))
+        m.d.comb += self.edge.eq(delay(m, edge, EDGE + 1, reset_less=False, name="edge"))
 
         # A thermometer of each bound, registered before the two are joined.
         low, high = Signal(9), Signal(9)
@@ -198,7 +203,7 @@ class ArrayStream(Macro):
             low.eq(Mux(a_pass == 0, a_op.k_first, 0)),
             high.eq(Mux(a_last, a_op.k_last, self._rows)),
         ]
-        low, high = (delay(m, x, EDGE - 2, name=f"bound_{n}") for n, x in enumerate((low, high)))
+        low, high = (delay(m, x, EDGE - 1, name=f"bound_{n}") for n, x in enumerate((low, high)))
         mask = Signal(self._rows)
         m.d.comb += mask.eq(Cat((low <= k) & (high > k) for k in range(self._rows)))
         m.d.sync += self.a_mask.eq(mask)
@@ -208,8 +213,8 @@ class ArrayStream(Macro):
 class VectorStream(Macro):
     """Walks the rows and segments of a vector operation, a step a cycle.
 
-    The first step is read in the cycle after ``start``; an operation of S steps takes S cycles, and
-    the next may start in its last one.
+    The first step is read :data:`ISSUE` cycles after ``start``; an operation of S steps takes S
+    cycles, and the next may start S cycles after it.
 
     Parameters
     ----------
@@ -328,7 +333,7 @@ class VectorStream(Macro):
                 rope_seg.eq(self.operation.rope_seg),
             ]
 
-        m.d.comb += [
+        m.d.sync += [
             self.reads.en.eq(active),
             self.reads.source.eq(op.source),
             self.reads.src_half.eq(op.src_half),
@@ -349,7 +354,7 @@ class VectorStream(Macro):
             self.step.last_seg.eq(row_end),
             self.step.stat_row.eq(op.stat_row + row),
         ]
-        m.d.comb += [
+        m.d.sync += [
             Value.cast(self.step[field]).eq(Value.cast(op[field]))
             for field in ("mode", "pre", "second", "shift2", "wide", "table", "stat", "stat_first",
                           "stat_last", "profile")

@@ -14,12 +14,9 @@ from ..vector.unit import VectorUnit
 from .cluster import make_mover, word_bytes
 from .sequencer import Sequencer
 from .slice import Slice
-from .streams import EDGE
+from .streams import EDGE, ISSUE
 
 __all__ = ["ClusterTiming"]
-
-#: Cycles from an operation's start to the first address of its engine.
-_ISSUE = 1
 
 
 @frozen
@@ -42,11 +39,11 @@ class ClusterTiming:
     @property
     def issue(self) -> int:
         """Address of the first element read: of B for the array, of a step for the lanes."""
-        return _ISSUE
+        return ISSUE
 
     def a_read(self, columns: int) -> int:
         """First address of A: B's rows of the first pass go ahead of it."""
-        return _ISSUE + columns
+        return ISSUE + columns
 
     @property
     def accumulate(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jepa_r.cluster.isa import ADDRESS, LAYOUTS, Engine, Other, Result, Source
-from jepa_r.cluster.streams import EDGE
+from jepa_r.cluster.streams import EDGE, ISSUE
 from jepa_r.memory.sram import Sram
 
 __all__ = [
@@ -92,8 +92,8 @@ def _array_walk(start: int, op: Fields, rows: int) -> tuple[dict, dict, dict, di
     a, b, edge, mask = {}, {}, {}, {}
     m, n = op["rows"], op["columns"]
     for p in range(op["passes"]):
-        begin = start + 1 + n + p * op["interval"]
-        before = start + 1 if p == 0 else begin - op["interval"]
+        begin = start + ISSUE + n + p * op["interval"]
+        before = start + ISSUE if p == 0 else begin - op["interval"]
         for i in range(n):
             b[before + i] = op["b_shared"], _wrap(op["b_addr"] + p * op["b_stride"] + i)
         low = op["k_first"] if p == 0 else 0
@@ -173,7 +173,7 @@ def _vector_walk(start: int, op: Fields, segments: int) -> dict[int, Fields]:
     def linear(operand: str, r: int, s: int) -> tuple[int, None]:
         return _wrap(op[f"{operand}_addr"] + r * op[f"{operand}_row"] + s), None
 
-    out, at = {}, start + 1
+    out, at = {}, start + ISSUE
     for r in range(op["rows"]):
         for s in range(op["segments"]):
             if op["source"] == Source.ACC:
