@@ -50,6 +50,7 @@ class Draw(Macro):
         Actions, with ``valid``.
     """
 
+    # A register takes what is drawn: the planner chooses it late in a cycle.
     # Cycles from the first word to its normal number, the product, the sum, its comparison with
     # the clip, the action; the second word is a cycle later.
     _NORMAL = Gaussian.latency
@@ -58,7 +59,7 @@ class Draw(Macro):
     _ACTION = _SUM + 2
 
     period = Threefry.latency
-    latency = Threefry.latency + _ACTION + 1
+    latency = 1 + Threefry.latency + _ACTION + 1
 
     def __init__(self, *, steps):
         self._steps = steps
@@ -85,30 +86,33 @@ class Draw(Macro):
     def build(self, platform):
         m = Module()
         m.submodules.threefry = threefry = Threefry()
+        # What is asked for, what the words being made are for, and what those in the pipeline
+        # below are for.
+        asked_step, asked_half = Signal(number(self._steps)), Signal()
+        made_step, made_half = Signal(number(self._steps)), Signal()
+        iteration, candidate = Signal(8, reset_less=True), Signal(16, reset_less=True)
+        started = delay(m, self.start, 1, reset_less=False, name="started")
+        with m.If(self.start):
+            m.d.sync += [
+                asked_step.eq(self.step),
+                asked_half.eq(self.half),
+                iteration.eq(self.iteration),
+                candidate.eq(self.candidate),
+            ]
+        with m.If(started):
+            m.d.sync += [made_step.eq(asked_step), made_half.eq(asked_half)]
+        counter = Cat(candidate, iteration, C(0, 8), asked_half, asked_step)
         m.d.comb += [
-            threefry.start.eq(self.start),
+            threefry.start.eq(started),
             threefry.key.eq(self.key),
-            threefry.counter.as_value().eq(
-                Cat(
-                    self.candidate,
-                    self.iteration,
-                    C(0, 8),
-                    self.half,
-                    self.step,
-                    C(0, 31 - len(self.step)),
-                )
-            ),
+            threefry.counter.as_value().eq(counter),
         ]
 
-        # What the words being made are for, and what those in the pipeline below are for.
-        asked_step, asked_half = Signal(number(self._steps)), Signal()
-        with m.If(self.start):
-            m.d.sync += [asked_step.eq(self.step), asked_half.eq(self.half)]
         second = Signal(32, reset_less=True)
         with m.If(threefry.valid):
             m.d.sync += [
-                self.valid_step.eq(asked_step),
-                self.valid_half.eq(asked_half),
+                self.valid_step.eq(made_step),
+                self.valid_half.eq(made_half),
                 second.eq(threefry.words[1]),
             ]
         # Position n: the first word is n cycles into the pipeline, the second n - 1.
