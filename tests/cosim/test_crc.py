@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from jepa_r.dma.crc import Crc32
+from jepa_r.fabric.crc import Crc32
 
 from .pipeline import answers
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from jepa_r.config import MemoryContract
 from jepa_r.dma.bound import ReadBound
 from jepa_r.dma.bursts import beats_of, burst_lengths
-from jepa_r.dma.crc import Crc32
 from jepa_r.dma.mover import Mover
 from jepa_r.dma.reader import DmaReader
+from jepa_r.fabric.crc import Crc32
 
 BUS = {"data_bytes": 16, "burst_beats": 16, "outstanding": 4}
 

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from ..dma.crc import Crc32
+from ..fabric.crc import Crc32
 from ..platform import Macro
 from .axi_stream import AxiStream
 from .state_in import FEATURES

@@ -4,10 +4,10 @@ from amaranth import *
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
+from ..fabric.crc import Crc32
 from ..platform import Macro
 from .axi import WINDOWS, AxiRead, Fault, Response, Window
 from .bursts import BurstPlanner, beats_of, check_bus
-from .crc import Crc32
 
 __all__ = ["DmaReader", "ReadDescriptor"]
 

@@ -4,7 +4,7 @@ import zlib
 import pytest
 from amaranth.sim import Simulator
 
-from jepa_r.dma.crc import Crc32
+from jepa_r.fabric.crc import Crc32
 
 
 def test_a_beat_holds_a_sum():
