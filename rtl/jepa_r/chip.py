@@ -9,7 +9,6 @@ from .cluster.isa import Fault
 from .config import ConfigError
 from .control.action_out import ActionOut
 from .control.axi_lite import AxiLite
-from .control.axi_stream import AxiStream
 from .control.loop import Loop
 from .control.record import PlanRecord
 from .control.state_in import StateIn
@@ -17,6 +16,7 @@ from .control.timers import Timers
 from .control.trace import TracePointer
 from .dma.arbiter import Arbiter
 from .dma.axi import AxiSignature
+from .fabric.axi_stream import AxiStream
 from .latent.feeder import Feeder
 from .latent.store import LatentStore
 from .planner.layouts import EliteTrace, PlannerFault

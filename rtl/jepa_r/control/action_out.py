@@ -4,9 +4,9 @@ from amaranth import *
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..fabric.axi_stream import AxiStream
 from ..fabric.crc import Crc32
 from ..platform import Macro
-from .axi_stream import AxiStream
 from .state_in import FEATURES
 
 __all__ = ["ActionOut"]
