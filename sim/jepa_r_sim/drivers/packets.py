@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-__all__ = ["Action", "parse_action", "state_packet"]
+__all__ = ["Action", "command_packet", "joint_packet", "parse_action", "state_packet", "with_sum"]
 
 
 @frozen(kw_only=True)
@@ -42,6 +42,30 @@ def state_packet(sequence: int, pose: Sequence[int], timestamp: int) -> list[int
     """Words of a state packet."""
     head = struct.pack("<I7hhI", sequence, *pose, 0, timestamp)
     return list(struct.unpack("<7I", head + struct.pack("<I", zlib.crc32(head))))
+
+
+def with_sum(words: Sequence[int]) -> list[int]:
+    """Words of 32 bits, and the CRC-32 of their bytes behind them."""
+    return [*words, zlib.crc32(struct.pack(f"<{len(words)}I", *words))]
+
+
+def command_packet(
+    sequence: int,
+    position: Sequence[int],
+    velocity: Sequence[int],
+    torque: Sequence[int],
+    *,
+    age: int = 0,
+    flags: int = 0,
+) -> list[int]:
+    """Words of a command for the safety island; numbers are Q16.16 in 32 bits, signed or not."""
+    numbers = [number & 0xFFFF_FFFF for number in (*position, *velocity, *torque)]
+    return with_sum([sequence, age, flags, *numbers])
+
+
+def joint_packet(sequence: int, position: Sequence[int], velocity: Sequence[int]) -> list[int]:
+    """Words of a sample of the joints, as :func:`command_packet`."""
+    return with_sum([sequence, *(number & 0xFFFF_FFFF for number in (*position, *velocity))])
 
 
 def parse_action(words: Sequence[int]) -> Action:
