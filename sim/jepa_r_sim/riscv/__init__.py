@@ -1,0 +1,1 @@
+"""Instructions, random programs, traces and checks of the island's processor."""
