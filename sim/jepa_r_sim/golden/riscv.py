@@ -66,10 +66,17 @@ class Csr(IntEnum):
     MCAUSE = 0x342
     MTVAL = 0x343
     MIP = 0x344
+    TSELECT = 0x7A0
+    TDATA1 = 0x7A1
+    TDATA2 = 0x7A2
     MCYCLE = 0xB00
     MINSTRET = 0xB02
     MCYCLEH = 0xB80
     MINSTRETH = 0xB82
+    CYCLE = 0xC00
+    INSTRET = 0xC02
+    CYCLEH = 0xC80
+    INSTRETH = 0xC82
     MVENDORID = 0xF11
     MARCHID = 0xF12
     MIMPID = 0xF13
@@ -81,6 +88,9 @@ class Csr(IntEnum):
 _CONSTANTS = {
     Csr.MISA: 0x40001100,
     Csr.MSTATUSH: 0,
+    Csr.TSELECT: 0,  # there is no trigger
+    Csr.TDATA1: 0,
+    Csr.TDATA2: 0,
     Csr.MVENDORID: 0,
     Csr.MARCHID: 0,
     Csr.MIMPID: 0,
@@ -449,13 +459,13 @@ class Machine:
         match number:
             case Csr.MIP:
                 return _TIMER_BIT * self.irq_timer | _EXTERNAL_BIT * self.irq_external
-            case Csr.MCYCLE:
+            case Csr.MCYCLE | Csr.CYCLE:
                 return self.cycle & _MASK
-            case Csr.MCYCLEH:
+            case Csr.MCYCLEH | Csr.CYCLEH:
                 return self.cycle >> 32 & _MASK
-            case Csr.MINSTRET:
+            case Csr.MINSTRET | Csr.INSTRET:
                 return self.retired & _MASK
-            case Csr.MINSTRETH:
+            case Csr.MINSTRETH | Csr.INSTRETH:
                 return self.retired >> 32 & _MASK
         return self.csr[number]
 
