@@ -34,7 +34,7 @@ from .cosim import MissingToolError
 __all__ = ["Proof", "ProofError", "free_inputs", "mutant", "prove"]
 
 #: Properties that a mode leaves out: in ``cover`` an assertion that fails must not end the search.
-_LEFT_OUT = {"prove": "-cover", "bmc": "-cover", "cover": "-assert"}
+_LEFT_OUT = {"prove": "-cover", "bmc": "-cover", "settle": "-cover", "cover": "-assert"}
 
 _LOWER = """\
 read_rtlil spec.il
@@ -81,6 +81,7 @@ class Proof:
     ----------
     mode : :class:`str`
         ``"prove"``: the assertions hold for ever. ``"bmc"``: in the first ``depth`` cycles.
+        ``"settle"``: in the last of ``depth`` cycles, whatever the registers held in the first.
         ``"cover"``: each cover is reached in the first ``depth`` cycles.
     depth : :class:`int`
         Cycles of the induction, or that were looked at.
@@ -116,7 +117,8 @@ def prove(
     workdir
         Where design, logs and traces are left.
     mode
-        ``"prove"`` (k-induction), ``"bmc"`` (bounded) or ``"cover"``.
+        ``"prove"`` (k-induction), ``"bmc"`` (bounded), ``"settle"`` (from any state, reachable or
+        not, in the last cycle) or ``"cover"``.
     solver
         ``"z3"`` or ``"boolector"``.
     timeout_seconds
@@ -148,14 +150,16 @@ def prove(
     if not listed:
         raise ProofError(f"the specification has nothing to {kind}")
     # `--presat`: assumptions that no cycle can meet would prove anything.
+    steps = ["-t", str(depth)]
     stages = {
-        "prove": [("base", ["--presat"]), ("induction", ["-i"])],
-        "bmc": [("base", ["--presat"])],
-        "cover": [("cover", ["-c"])],
+        "prove": [("base", ["--presat", *steps]), ("induction", ["-i", *steps])],
+        "bmc": [("base", ["--presat", *steps])],
+        "settle": [("base", ["--presat", "--noinit", "-t", f"{depth - 1}:{depth}"])],
+        "cover": [("cover", ["-c", *steps])],
     }[mode]
     for stage, arguments in stages:
         log = _smtbmc(
-            [*arguments, "-t", str(depth)],
+            arguments,
             stage=stage, workdir=workdir, solver=solver, timeout_seconds=timeout_seconds,
         )  # fmt: skip
         if not re.search(r"Status: PASSED", log):

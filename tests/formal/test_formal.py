@@ -23,6 +23,16 @@ class Saturating(wiring.Component):
         return m
 
 
+class Falling(Saturating):
+    """Counter that goes back to 7 from 100 and above."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        with m.If(self.count >= 100):
+            m.d.sync += self.count.eq(7)
+        return m
+
+
 class Spec(Elaboratable):
     """Statements about a counter, each a function of it."""
 
@@ -76,6 +86,14 @@ def test_bounded_proofs_look_no_further(tmp_path):
         prove(late, depth=6, workdir=tmp_path, mode="bmc")
 
 
+def test_from_any_state_only_the_last_cycle_counts(tmp_path):
+    """An up counter that is above 100 stays there; one that falls back is below after a cycle."""
+    with pytest.raises(ProofError, match="stays at 100"):
+        prove(Spec(bounded), depth=2, workdir=tmp_path, mode="settle")
+    proof = prove(Spec(bounded, dut=Falling), depth=2, workdir=tmp_path, mode="settle")
+    assert proof.mode == "settle"
+
+
 def test_every_cover_must_be_reached(tmp_path):
     near, far = ((lambda dut, n=n: Cover(dut.count == n, f"count is {n}")) for n in (4, 101))
     assert prove(Spec(near), depth=5, workdir=tmp_path, mode="cover").properties == ("count is 4",)
@@ -126,7 +144,7 @@ def test_mutants_differ_in_one_place(tmp_path):
     ("change", "message"),
     [
         ({"depth": 0}, "depth is 0; it must be at least 1"),
-        ({"mode": "live"}, "mode is 'live'; it must be one of prove, bmc, cover"),
+        ({"mode": "live"}, "mode is 'live'; it must be one of prove, bmc, settle, cover"),
         ({"solver": "yices"}, "solver is 'yices'; it must be one of z3, boolector"),
     ],
 )
