@@ -344,7 +344,7 @@ REGISTERS = (
         name="WATCHDOG_TOKEN",
         offset=0x04C,
         access=Access.COMMAND,
-        doc="Serve the watchdog.",
+        doc="Serve the watchdog. All 32 bits are compared; those above the token's must be 0.",
     ),
     Register(
         name="WATCHDOG_STATUS",
@@ -365,7 +365,8 @@ REGISTERS = (
         keys=("TEST_WATCHDOG",),
         selftest=True,
         doc=f"Begin a dry run, with a window from {DRY_OPEN} to {DRY_DEADLINE} guard cycles. It "
-        "ends at the first token or after the window; nothing trips.",
+        "ends at the first token or after the window; nothing trips. The write sets DRY and clears "
+        "what the last run left at once; DRY ends when what this one left is there.",
     ),
     Register(
         name="DEADLINE_OPEN",
@@ -446,11 +447,12 @@ REGISTERS = (
         selftest=True,
         fields=(
             Bits("FIRST", 0, 6, "bit to invert, below 39"),
-            Bits("SECOND", 8, 6, "another; none if it is the same"),
+            Bits("SECOND", 8, 6, "another, below 39"),
+            Bits("COUNT", 16, 2, "0: none is inverted; 1: the first; 2: both"),
         ),
-        doc="Invert bits of the code word of the next store to data memory. From a write of two "
-        "different bits until the next write or the end of SELFTEST, an uncorrectable word is "
-        "counted and refused, and not an alert.",
+        doc="Invert bits of the code word of the next store to data memory. From a write with COUNT "
+        "2 until one with another COUNT, or the end of SELFTEST, an uncorrectable word is counted "
+        "and refused, and not an alert.",
     ),
     Register(
         name="SWEEPS",
