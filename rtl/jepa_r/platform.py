@@ -46,7 +46,15 @@ class Macro(wiring.Component):
         Signature, as for :class:`amaranth.lib.wiring.Component`.
     macro_name : :class:`str`
         Name of the Verilog module. It must tell apart macros that are built differently.
+
+    Attributes
+    ----------
+    keep_hierarchy : :class:`bool`
+        Whether synthesis must leave every instance a module of its own, also where it flattens the
+        rest: what is there twice on purpose would otherwise be merged.
     """
+
+    keep_hierarchy = False
 
     def __init__(self, signature, *, macro_name):
         self._macro_name = macro_name
@@ -99,4 +107,6 @@ class VerilogPlatform:
         for path, member, port in macro.signature.flatten(macro):
             direction = "i" if member.flow == wiring.In else "o"
             ports[f"{direction}_{'__'.join(map(str, path))}"] = Value.cast(port)
+        if macro.keep_hierarchy:
+            ports["a_keep_hierarchy"] = 1
         return Instance(name, **ports)

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SecdedDecoder", "SecdedEncoder", "check_bits", "columns"]
+__all__ = ["SecdedDecoder", "SecdedEncoder", "check_bits", "columns", "parities"]
 
 
 def check_bits(width):
@@ -32,7 +32,7 @@ def columns(width):
     return sorted(candidates, key=lambda n: (n.bit_count(), n))[:width]
 
 
-def _syndrome(bits, columns_):
+def parities(bits, columns_):
     """Parity of ``bits`` against each row of the matrix whose columns are given."""
     rows = max(columns_).bit_length()
     return Cat(
@@ -71,7 +71,7 @@ class SecdedEncoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.code.eq(Cat(self.data, _syndrome(self.data, self._columns)))
+        m.d.comb += self.code.eq(Cat(self.data, parities(self.data, self._columns)))
         return m
 
 
@@ -126,7 +126,7 @@ class SecdedDecoder(wiring.Component):
         word = Signal(width, reset_less=True)
         wrong = Signal(len(self.code))
         m.d.sync += [
-            syndrome.eq(_syndrome(self.code, every_column)),
+            syndrome.eq(parities(self.code, every_column)),
             word.eq(self.code[:width]),
         ]
         m.d.comb += [
