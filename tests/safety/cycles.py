@@ -1,5 +1,6 @@
 """Runs a safety block for a list of cycles, in Amaranth's simulator."""
 
+from amaranth.hdl import Value
 from amaranth.lib import data
 
 from jepa_r_sim.drivers.stream import simulate
@@ -8,6 +9,10 @@ from jepa_r_sim.drivers.stream import simulate
 def bits(value):
     """Names of the bits of a view that are set."""
     return {name for name, _field in value.shape() if value[name]}
+
+
+def _is_record(value):
+    return isinstance(value, data.Const) and isinstance(value.shape(), data.StructLayout)
 
 
 def play(dut, cycles, outputs):
@@ -22,13 +27,16 @@ def play(dut, cycles, outputs):
         def sample():
             values = {name: ctx.get(getattr(dut, name)) for name in outputs}
             return {
-                name: bits(value) if isinstance(value, data.Const) else value
-                for name, value in values.items()
+                name: bits(value) if _is_record(value) else value for name, value in values.items()
             }
 
         for inputs in cycles:
             for name in names:
-                ctx.set(getattr(dut, name), inputs.get(name, 0))
+                port = getattr(dut, name)
+                if name in inputs:
+                    ctx.set(port, inputs[name])
+                else:
+                    ctx.set(Value.cast(port), 0)
             seen.append(sample())
             await ctx.tick()
         seen.append(sample())
