@@ -96,6 +96,9 @@ class Core(Macro):
     #: Cycles of entering a handler, behind those of the instruction that trapped.
     TRAP_CYCLES = 1
 
+    #: The unit of the M operations; proofs put a shorter one in its place.
+    muldiv = MulDiv
+
     #: Cycles of an interrupt, from the end of an instruction to the first fetch of the handler.
     INTERRUPT_CYCLES = 2
 
@@ -149,7 +152,7 @@ class Core(Macro):
         m.submodules.decoder = decoder = Decoder()
         m.submodules.registers = registers = RegisterFile()
         m.submodules.alu = alu = Alu()
-        m.submodules.muldiv = muldiv = MulDiv()
+        m.submodules.muldiv = muldiv = self.muldiv()
         m.submodules.csr = csr = CsrFile()
 
         pc = Signal(30, init=self._reset_vector >> 2)
@@ -369,7 +372,7 @@ class Core(Macro):
                 rvfi.retire.eq(retire),
                 rvfi.trap.eq(trapped),
                 rvfi.interrupt.eq((state == _State.TRAP) & cause.interrupt),
-                rvfi.refused.eq(cause.code == Cause.FETCH_FAULT),
+                rvfi.refused.eq(trapped & (cause.code == Cause.FETCH_FAULT)),
                 rvfi.insn.eq(insn),
                 rvfi.kind.eq(decoder.kind),
                 rvfi.rd.eq(decoder.rd),

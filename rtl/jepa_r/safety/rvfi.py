@@ -51,7 +51,7 @@ class Rvfi(wiring.Component):
     retire, trap, interrupt : ``In(1)``
         For one cycle: the instruction retires; it traps; an interrupt is taken in its place.
     refused : ``In(1)``
-        With ``trap``: its fetch was refused.
+        It traps because its fetch was refused.
     insn, kind, rd : ``In(32)``, ``In(Kind)``, ``In(5)``
         The instruction, its kind, and the register that it writes.
     rd_data : ``In(32)``
