@@ -198,8 +198,8 @@ BUGS = [
     (TripSpec, "differs & (count == most)", "0", "wrong|feedback"),
     (TripSpec, "self.position >= period - cycles", "self.position >= half", "drive_b|once"),
     (TripSpec, "self.was_read.eq(0),\n                self.sources", "self.sources", "read|link"),
-    (AnyState, "m.d.comb += [wrong.state.eq(1), tripped.eq(1)]", "pass", "SAFE"),
-    (AnyState, "[wrong.state.eq(1), tripped.eq(1)]", "tripped.eq(1)", "cause"),
+    (AnyState, "m.d.comb += [illegal.eq(1), tripped.eq(1)]", "pass", "SAFE"),
+    (AnyState, "[illegal.eq(1), tripped.eq(1)]", "tripped.eq(1)", "cause"),
 ]  # fmt: skip
 
 

@@ -129,9 +129,8 @@ def watch(pair, *, speed, phase, windows=3.0, stop_after=None, edges=60):
     clocks = PAIRS[pair]
     limits = ClockLimits.of(**clocks, edges=edges)
     m = Module()
-    m.domains.sync, m.domains.other = (
-        ClockDomain(name, reset_less=True) for name in ("sync", "other")
-    )
+    other = ClockDomain("other", reset_less=True)
+    m.domains += [ClockDomain("sync", reset_less=True), other]
     m.submodules.dut = dut = ClockMonitor()
     m.submodules.source = source = DomainRenamer("other")(ClockToggle(divide=clocks["divide"]))
     m.submodules.synchroniser = FFSynchronizer(source.toggle, dut.toggle)
@@ -158,12 +157,12 @@ def watch(pair, *, speed, phase, windows=3.0, stop_after=None, edges=60):
         await ctx.delay(phase * other_period)
         level = 0
         for _ in itertools.count() if stop_after is None else range(stop_after):
-            ctx.set(ClockSignal("other"), 1)
+            ctx.set(other.clk, 1)
             if ctx.get(source.toggle) != level:
                 level = ctx.get(source.toggle)
                 count["edge"] = count["now"]
             await ctx.delay(other_period / 2)
-            ctx.set(ClockSignal("other"), 0)
+            ctx.set(other.clk, 0)
             await ctx.delay(other_period / 2)
 
     simulator = Simulator(m)
@@ -181,6 +180,7 @@ def test_limits_are_five_percent_and_the_resolution(pair):
     assert 1.0475 <= limits.quiet_high < limits.sure_high < 1.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("phase", [0.1, 0.6])
 def test_real_clocks_are_told_apart(pair, phase):
@@ -199,7 +199,7 @@ def test_real_clocks_are_told_apart(pair, phase):
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("after", [300, 331])
+@pytest.mark.parametrize("after", [100, 331])
 def test_a_clock_that_stops_is_found_within_four_cycles_after_the_bound(pair, after):
     bound = ClockLimits.of(**PAIRS[pair], edges=60).stop
     first, cycles = watch(pair, speed=1, phase=0.3, stop_after=after)

@@ -229,7 +229,8 @@ class TripMachine(Macro):
         m.d.comb += in_time.eq(
             (self.waited >= self.times["rearm_min"] - 1) & (self.waited < self.times["rearm_max"])
         )
-        tripped = Signal()
+        tripped, illegal = Signal(), Signal()
+        m.d.comb += wrong.state.eq(illegal)
         m.d.sync += self.rearmed.eq(0)
         with m.Switch(self.state):
             with m.Case(TripState.SAFE):
@@ -252,7 +253,7 @@ class TripMachine(Macro):
             with m.Case(TripState.LIVE):
                 m.d.comb += tripped.eq(~good)
             with m.Default():
-                m.d.comb += [wrong.state.eq(1), tripped.eq(1)]
+                m.d.comb += [illegal.eq(1), tripped.eq(1)]
         with m.If(tripped):
             m.d.sync += [
                 self.state.eq(TripState.SAFE),
