@@ -165,7 +165,7 @@ def test_a_wrong_address_is_never_taken_for_a_wrong_bit(places):
     """Exhaustive, and the data do not matter: the code is linear."""
     flagged = ~np.isin(places, [0, *COLUMNS])
     unseen = np.flatnonzero(places == 0)[1:]
-    print(f"wrong addresses: {flagged.sum()} of {len(places) - 1} flagged, {len(unseen)} unseen")
+    print(f"wrong addresses: {flagged.sum()} of {len(places) - 1} flagged, {len(unseen)} unseen")  # noqa: T201
     assert flagged.sum() + len(unseen) == len(places) - 1
     assert len(unseen) == 2047
     assert all(int(n).bit_count() >= 4 and int(n).bit_count() % 2 == 0 for n in unseen)
@@ -184,7 +184,7 @@ def test_three_wrong_bits_are_often_taken_for_one():
     columns = set(COLUMNS)
     triples = list(itertools.combinations(COLUMNS, 3))
     wrong = sum(a ^ b ^ c in columns for a, b, c in triples)
-    print(f"three wrong bits: {wrong} of {len(triples)} mis-corrected, {wrong / len(triples):.1%}")
+    print(f"three wrong bits: {wrong} of {len(triples)} mis-corrected, {wrong / len(triples):.1%}")  # noqa: T201
     assert (wrong, len(triples)) == (5340, 9139)
 
 

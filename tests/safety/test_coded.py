@@ -16,7 +16,7 @@ def simulate(testbench, **parameters):
     dut = CodedBank(**({"words": WORDS, "base": BASE, "interval": INTERVAL} | parameters))
 
     async def after_clearing(ctx):
-        for _ in range(len(dut.addr) and 1 << len(dut.addr)):
+        for _ in range(1 << len(dut.addr)):
             assert not ctx.get(dut.ready)
             await ctx.tick()
         assert ctx.get(dut.ready)
@@ -120,8 +120,7 @@ def test_scrubbing_changes_no_word_and_needs_only_cycles_in_which_the_port_rests
     async def testbench(ctx, dut):
         rng = random.Random(busy)
         bank, words = Bank(WORDS, BASE), [0] * WORDS
-        begun = rested = 0
-        for _ in range(500):
+        for _ in range(300):
             row = rng.randrange(WORDS)
             if rng.random() < busy:
                 if rng.random() < 0.4:
@@ -134,13 +133,11 @@ def test_scrubbing_changes_no_word_and_needs_only_cycles_in_which_the_port_rests
                     code = await read(ctx, dut, row)
                     word, _corrected, uncorrectable = decode(code, BASE + 4 * row)
                     assert (word, uncorrectable) == (words[row], False)
-                begun += 1
             assert not ctx.get(dut.late)
             assert not ctx.get(dut.broken)
             await ctx.tick()
-            rested += 1
-        assert ctx.get(dut.corrected) > 10
-        for row in range(WORDS):
+        assert ctx.get(dut.corrected) > 5
+        for _ in range(WORDS):
             bank.scrub()
         for _ in range(dut.sweep_cycles + INTERVAL):
             await ctx.tick()

@@ -115,7 +115,9 @@ def test_a_core_without_a_bus_is_refused():
         Lockstep(core=Deaf)
 
 
-@pytest.mark.parametrize("skew", [1, 2, 3])
+@pytest.mark.parametrize(
+    "skew", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_equal_cores_give_no_alert_and_all_their_stores(skew):
     run = Run(8 * PERIOD, skew=skew, interrupts=skew, refuse=lambda address, _: address == 0x1_0008)
     assert run.check() is None
@@ -129,9 +131,9 @@ def test_equal_cores_give_no_alert_and_all_their_stores(skew):
 def test_any_register_that_flips_is_an_alert_before_anything_wrong_leaves(side, golden_run):
     rng = random.Random(side)
     state = len(golden_run.dut.main.core.fault)
-    right = {cycle: content for cycle, content in golden_run.writes}
+    right = dict(golden_run.writes)
     alerted = 0
-    for bit in rng.sample(range(state), 12):
+    for bit in rng.sample(range(state), 5):
         at = rng.randrange(20, 50)
 
         async def disturb(ctx, dut, cycle, at=at, bit=bit):
@@ -149,7 +151,7 @@ def test_any_register_that_flips_is_an_alert_before_anything_wrong_leaves(side, 
         if side == "main" and wrong is not None:
             assert alert == wrong + run.dut.skew + 1
         assert all(right[cycle] == content for cycle, content in run.writes)
-    assert alerted >= 8
+    assert alerted >= 3
 
 
 def test_a_core_that_is_reset_alone_is_an_alert():
@@ -162,7 +164,7 @@ def test_a_core_that_is_reset_alone_is_an_alert():
 @pytest.mark.parametrize("side", [0, 1])
 def test_every_compared_bit_can_be_falsified(side):
     width = sum(width for _name, width in Lockstep(core=StandIn).compared)
-    for bit in random.Random(side).sample(range(width), 4):
+    for bit in random.Random(side).sample(range(width), 2):
 
         async def disturb(ctx, dut, cycle, bit=bit):
             ctx.set(dut.test_allowed, cycle < 40)

@@ -1,5 +1,7 @@
 """Memory of the island: code words that are bound to their addresses, and a scrubber."""
 
+import enum
+
 from amaranth import *
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -8,7 +10,17 @@ from ..memory.sram import SramArray
 from ..platform import Macro
 from .code import ADDRESS_BITS, CODE_BITS, CodeDecoder, CodeEncoder, unfit
 
-__all__ = ["CodedBank"]
+__all__ = ["CodedBank", "Step"]
+
+
+class Step(enum.Enum):
+    """What the scrubber does: clear all rows, then the steps of each."""
+
+    CLEAR = 0
+    READ = 1
+    CHECK = 2
+    LOOK = 3
+    WRITE = 4
 
 
 class CodedBank(Macro):
@@ -101,6 +113,16 @@ class CodedBank(Macro):
             },
             macro_name=f"coded_bank_{words}_at_{base:05x}_{interval}",
         )
+        self.array = SramArray(width=CODE_BITS, depth=words)
+        self.decoder = CodeDecoder()
+        self.encoder = CodeEncoder()
+        #: What the scrubber does, to which row, which is due; it was written since it was read.
+        self.step = Signal(Step)
+        self.row = Signal(range(words))
+        self.due, self.stale = Signal(), Signal()
+        #: In this cycle it reads, writes, is done with the row; what it has to write.
+        self.look, self.put, self.finished = Signal(), Signal(), Signal()
+        self.fixed = Signal(CODE_BITS, reset_less=True)
 
     @property
     def sweep_cycles(self):
@@ -113,91 +135,90 @@ class CodedBank(Macro):
 
     def build(self, platform):
         m = Module()
-        m.submodules.array = array = SramArray(width=CODE_BITS, depth=self._words)
-        row = Signal(range(self._words))
-        look, put = Signal(), Signal()
-        clear, fixed = self._scrub(m, row, look, put)
+        m.submodules.array = self.array
+        m.submodules.decoder = self.decoder
+        m.submodules.encoder = self.encoder
+        self._port(m)
+        self._turns(m)
+        self._scrub(m)
+        return m
 
+    def _port(self, m):
+        """Give the array to the port, or to the scrubber."""
+        array = self.array
         accepted = Signal()
         m.d.comb += [
             accepted.eq(self.en & self.write & ~unfit(self.wcode, self._address(self.addr))),
-            array.r_en.eq(self.en & ~self.write | look),
-            array.r_addr.eq(Mux(self.en, self.addr, row)),
+            array.r_en.eq(self.en & ~self.write | self.look),
+            array.r_addr.eq(Mux(self.en, self.addr, self.row)),
             self.rcode.eq(array.r_data),
-            array.w_en.eq(accepted | put),
-            array.w_addr.eq(Mux(put, row, self.addr)),
+            array.w_en.eq(accepted | self.put),
+            array.w_addr.eq(Mux(self.put, self.row, self.addr)),
         ]
         with m.If(~self.ready):
-            m.d.comb += array.w_data.eq(clear)
-        with m.Elif(put):
-            m.d.comb += array.w_data.eq(fixed)
+            m.d.comb += array.w_data.eq(self.encoder.code)
+        with m.Elif(self.put):
+            m.d.comb += array.w_data.eq(self.fixed)
         with m.Else():
             m.d.comb += array.w_data.eq(self.wcode ^ self.inject)
         m.d.sync += self.refused.eq(self.en & self.write & ~accepted)
-        return m
 
-    def _scrub(self, m, row, look, put):
-        """Clear all words, then look at one after another where the port rests.
-
-        Returns what there is to write: of zero, and of the word that was looked at.
-        """
-        m.submodules.decoder = decoder = CodeDecoder()
-        m.submodules.encoder = encoder = CodeEncoder()
-        clearing = Signal(init=1)
-        fixed = Signal(CODE_BITS, reset_less=True)
-        m.d.comb += [
-            decoder.address.eq(self._address(row)),
-            decoder.code.eq(self.rcode),
-            encoder.data.eq(Mux(clearing, 0, decoder.data)),
-            encoder.address.eq(self._address(row)),
-            self.ready.eq(~clearing),
-        ]
-
+    def _turns(self, m):
+        """Which row it is, and when."""
         left = Signal(range(self._interval))
-        due, finished = Signal(), Signal()
-        m.d.comb += self.late.eq((left == 0) & due & ~finished)
+        m.d.comb += self.late.eq((left == 0) & self.due & ~self.finished)
         with m.If(left == 0):
-            m.d.sync += [left.eq(self._interval - 1), due.eq(1)]
+            m.d.sync += [left.eq(self._interval - 1), self.due.eq(1)]
         with m.Else():
-            m.d.sync += left.eq(left - ~clearing)
-            with m.If(finished):
-                m.d.sync += due.eq(0)
-        with m.If(clearing | finished):
-            m.d.sync += row.eq(row + 1)
+            m.d.sync += left.eq(left - self.ready)
+            with m.If(self.finished):
+                m.d.sync += self.due.eq(0)
+        with m.If(~self.ready | self.finished):
+            m.d.sync += self.row.eq(self.row + 1)
 
+    def _scrub(self, m):
+        """Clear all words, then look at one after another where the port rests."""
+        decoder, encoder, step = self.decoder, self.encoder, self.step
+        m.d.comb += [
+            self.ready.eq(step != Step.CLEAR),
+            decoder.address.eq(self._address(self.row)),
+            decoder.code.eq(self.rcode),
+            encoder.data.eq(Mux(self.ready, decoder.data, 0)),
+            encoder.address.eq(self._address(self.row)),
+        ]
         # A word that is written after it was read is newer than what the scrubber holds.
-        stale = Signal()
-        with m.If(self.en & self.write & (self.addr == row)):
-            m.d.sync += stale.eq(1)
+        with m.If(self.en & self.write & (self.addr == self.row)):
+            m.d.sync += self.stale.eq(1)
 
-        with m.FSM(name="scrub"):
-            with m.State("CLEAR"):
-                m.d.comb += put.eq(1)
-                with m.If(row == self._words - 1):
-                    m.d.sync += clearing.eq(0)
-                    m.next = "READ"
-            with m.State("READ"):
-                with m.If(due & ~self.en):
-                    m.d.comb += look.eq(1)
-                    m.d.sync += stale.eq(0)
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.next = "LOOK"
-            with m.State("LOOK"):
-                m.d.sync += fixed.eq(encoder.code)
-                m.d.comb += self.broken.eq(decoder.uncorrectable)
+        with m.Switch(step):
+            with m.Case(Step.CLEAR):
+                m.d.comb += self.put.eq(1)
+                with m.If(self.row == self._words - 1):
+                    m.d.sync += step.eq(Step.READ)
+            with m.Case(Step.READ):
+                with m.If(self.due & ~self.en):
+                    m.d.comb += self.look.eq(1)
+                    m.d.sync += [self.stale.eq(0), step.eq(Step.CHECK)]
+            with m.Case(Step.CHECK):
+                m.d.sync += step.eq(Step.LOOK)
+            with m.Case(Step.LOOK):
+                m.d.sync += self.fixed.eq(encoder.code)
                 with m.If(decoder.corrected):
-                    m.next = "WRITE"
-                    m.d.sync += self.corrected.eq(self.corrected + ~self.corrected.all())
+                    m.d.sync += [
+                        step.eq(Step.WRITE),
+                        self.corrected.eq(self.corrected + ~self.corrected.all()),
+                    ]
                 with m.Else():
-                    m.d.comb += finished.eq(1)
-                    m.next = "READ"
+                    m.d.comb += self.finished.eq(1)
+                    m.d.sync += step.eq(Step.READ)
                 with m.If(decoder.uncorrectable):
+                    m.d.comb += self.broken.eq(1)
                     m.d.sync += self.uncorrectable.eq(
                         self.uncorrectable + ~self.uncorrectable.all()
                     )
-            with m.State("WRITE"):
-                with m.If(stale | ~self.en):
-                    m.d.comb += [put.eq(~stale), finished.eq(1)]
-                    m.next = "READ"
-        return encoder.code, fixed
+            with m.Case(Step.WRITE):
+                with m.If(self.stale | ~self.en):
+                    m.d.comb += [self.put.eq(~self.stale), self.finished.eq(1)]
+                    m.d.sync += step.eq(Step.READ)
+            with m.Default():
+                m.d.sync += step.eq(Step.READ)

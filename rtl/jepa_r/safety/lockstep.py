@@ -1,13 +1,13 @@
 """Lockstep: two processors that must do the same, one some cycles later."""
 
 from amaranth import *
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
 from ..platform import Macro
 from .code import ADDRESS_BITS, CODE_BITS
 from .comparator import Comparator, Side
+from .core import Core
 from .release import Release
 from .replica import Replica
 
@@ -27,7 +27,7 @@ class Lockstep(Macro):
     Parameters
     ----------
     core : callable without arguments
-        Makes the core, as for :class:`~.replica.Replica`.
+        Makes the core, as for :class:`~.replica.Replica`: what is promised holds for any.
     skew : :class:`int`, 1 to 3
         Cycles between the two.
 
@@ -62,7 +62,7 @@ class Lockstep(Macro):
         If ``skew`` is not 1, 2 or 3.
     """
 
-    def __init__(self, *, core, skew=2):
+    def __init__(self, *, core=Core, skew=2):
         if skew not in {1, 2, 3}:
             raise ValueError(f"skew is {skew}; it must be 1, 2 or 3")
         self._skew = skew

@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.hdl import Fragment
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.delay import delay
@@ -47,7 +46,8 @@ class Replica(Macro):
     ----------
     core : callable without arguments
         Makes the core: a component with at least ``bus_en``, ``bus_fetch``, ``bus_write``,
-        ``bus_addr``, ``bus_wdata``, ``bus_rdata`` and ``bus_error``. It and what is in it are part of this macro.
+        ``bus_addr``, ``bus_wdata``, ``bus_rdata`` and ``bus_error``. It and what is in it are part
+        of this macro.
 
     Members
     -------

@@ -1,0 +1,203 @@
+"""Proofs on codes and on the bank: no word changes by scrubbing, and all are scrubbed in time."""
+
+import pytest
+from amaranth import *
+from amaranth.asserts import AnyConst, AnySeq
+from amaranth.hdl import Assert, Assume, Cover
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from jepa_r.fabric.delay import delay
+from jepa_r.safety import code
+from jepa_r.safety.code import CODE_BITS, CodeDecoder, CodeEncoder
+from jepa_r.safety.coded import CodedBank, Step
+from jepa_r_sim.formal import ProofError, free_inputs, mutant, prove
+
+BASE = 0x1_0000
+
+
+class Rows(wiring.Component):
+    """The array of the bank as flip-flops, which a specification can name."""
+
+    def __init__(self, *, width, depth):
+        super().__init__({
+            "r_en": In(1),
+            "r_addr": In(range(depth)),
+            "r_data": Out(width),
+            "w_en": In(1),
+            "w_addr": In(range(depth)),
+            "w_data": In(width),
+        })
+        self.rows = [Signal(width, name=f"row_{n}") for n in range(depth)]
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = Array(self.rows)
+        with m.If(self.r_en):
+            m.d.sync += self.r_data.eq(rows[self.r_addr])
+        with m.If(self.w_en):
+            m.d.sync += rows[self.w_addr].eq(self.w_data)
+        return m
+
+
+class Kept(Elaboratable):
+    """A word of the bank is what was written to it last, with a wrong bit or without.
+
+    The port writes code words of the right address, of which one bit may flip on the way into the
+    array, and rests at least every other cycle.
+    """
+
+    def __init__(self, cls=CodedBank, *, words=2, interval=8):
+        self.bank = cls(words=words, base=BASE, interval=interval)
+        self.words = words
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.bank = bank = self.bank
+        free_inputs(m, bank, besides={"wcode", "inject"})
+        m.submodules.written = written = CodeEncoder()
+        m.submodules.held = held = CodeEncoder()
+        word, flip, clean = AnySeq(32), AnySeq(range(64)), AnySeq(1)
+        at = Signal(range(self.words))
+        m.d.comb += at.eq(AnyConst(range(self.words)))
+        bank_address = lambda row: Cat(C(0, 2), row, C(BASE >> 3, 32))[:32]
+        m.d.comb += [
+            written.data.eq(word),
+            written.address.eq(bank_address(bank.addr)),
+            bank.wcode.eq(written.code),
+            bank.inject.eq(Mux(clean, 0, 1 << flip)),
+            Assume(bank.ready | ~bank.en),
+        ]
+        rested = Signal()
+        m.d.sync += rested.eq(bank.en)
+        m.d.comb += Assume(~rested | ~bank.en)
+
+        # What the row holds by right, and its code word.
+        value = Signal(32)
+        here = Signal()
+        m.d.comb += here.eq(bank.en & bank.write & (bank.addr == at))
+        with m.If(here):
+            m.d.sync += value.eq(word)
+        m.d.comb += [held.data.eq(value), held.address.eq(bank_address(at))]
+        wrong = Signal(CODE_BITS)
+        m.d.comb += wrong.eq(Array(bank.array.rows)[at] ^ held.code)
+        one_at_most = ~(wrong & (wrong - 1)).any()
+        # The row is clear as soon as the clearing has passed it.
+        cleared = Signal()
+        m.d.comb += cleared.eq(bank.ready | (bank.row > at))
+        m.d.comb += [
+            Assert(~cleared | one_at_most, "a row has one wrong bit at most"),
+            Assert(bank.ready | ~value.any(), "a row is zero while rows are cleared"),
+            Assert((bank.step != Step.WRITE) | bank.stale | (bank.row != at)
+                   | (bank.fixed == held.code), "what is written back is the word"),
+            Assert(bank.step < len(Step), "the scrubber knows what it does"),
+            Assert(~bank.refused, "nothing that fits is refused"),
+            Assert(~bank.broken, "no word is found broken"),
+            Assert(~bank.late, "a word's scrubbing is over before the next one's turn"),
+        ]  # fmt: skip
+
+        # A row is right again when the scrubber has passed it, if nothing was written since.
+        untouched = Signal()
+        passed = Signal()
+        m.d.comb += passed.eq(bank.finished & (bank.row == at))
+        begins = Signal()
+        m.d.comb += begins.eq(bank.look & (bank.row == at))
+        with m.If(here):
+            m.d.sync += untouched.eq(0)
+        with m.Elif(begins):
+            m.d.sync += untouched.eq(1)
+        healed = Signal()
+        m.d.sync += healed.eq(passed & untouched & ~here)
+        m.d.comb += Assert(~healed | ~wrong.any(), "a row that was passed has no wrong bit")
+        m.d.comb += [
+            Cover(healed & delay(m, wrong.any(), 1, name="was_wrong"), "a row heals"),
+            Cover((bank.step == Step.WRITE) & bank.stale, "a write comes between"),
+        ]
+        return m
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch):
+    monkeypatch.setitem(CodedBank.__init__.__globals__, "SramArray", Rows)
+
+
+@pytest.mark.slow
+def test_scrubbing_changes_no_word_and_is_in_time(tmp_path):
+    prove(Kept(), depth=10, workdir=tmp_path, solver="boolector", timeout_seconds=900)
+
+
+@pytest.mark.slow
+def test_a_row_can_heal_and_a_write_can_come_between(tmp_path):
+    prove(Kept(), depth=24, mode="cover", workdir=tmp_path)
+
+
+BUGS = {
+    "write conflict": ("self.put.eq(~self.stale)", "self.put.eq(1)"),
+    "a word of another row": (
+        "decoder.address.eq(self._address(self.row))",
+        "decoder.address.eq(self._address(~self.row))",
+    ),
+    "a scrubber that does not yield": ("with m.If(self.stale | ~self.en):", "with m.If(C(1)):"),
+    "a scrubber that waits": ("with m.If(self.due & ~self.en):", "with m.If(self.due & self.en):"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(bug, monkeypatch, tmp_path):
+    cls = mutant(CodedBank, *BUGS[bug])
+    monkeypatch.setitem(cls.__init__.__globals__, "SramArray", Rows)
+    with pytest.raises(ProofError, match="fails in cycle"):
+        prove(Kept(cls), depth=22, mode="bmc", workdir=tmp_path)
+
+
+class Code(Elaboratable):
+    """What a decoder says of any word at any address with wrong bits."""
+
+    def __init__(self, wrong_bits, decoder=CodeDecoder):
+        self.wrong_bits, self.decoder = wrong_bits, decoder
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.encoder = encoder = CodeEncoder()
+        m.submodules.decoder = decoder = self.decoder()
+        word, address = AnyConst(32), AnyConst(32)
+        places = [AnyConst(range(64)) for _ in range(self.wrong_bits)]
+        error = Signal(CODE_BITS)
+        flips = [Signal(CODE_BITS, name=f"flip_{n}") for n in range(self.wrong_bits)]
+        for flip, place in zip(flips, places, strict=True):
+            m.d.comb += [flip.eq(1 << place), Assume(place < CODE_BITS)]
+        if self.wrong_bits == 2:
+            m.d.comb += Assume(places[0] != places[1])
+        for flip in flips:
+            error = error ^ flip
+        m.d.comb += [
+            encoder.data.eq(word),
+            encoder.address.eq(address),
+            decoder.address.eq(address),
+            decoder.code.eq(encoder.code ^ error),
+        ]
+        told = Signal(2)
+        m.d.sync += told.eq(Cat(1, told))
+        one, more = self.wrong_bits == 1, self.wrong_bits == 2
+        m.d.comb += [
+            Assert(~told[-1] | (decoder.corrected == one), "one wrong bit is told"),
+            Assert(~told[-1] | (decoder.uncorrectable == more), "two wrong bits are flagged"),
+        ]
+        if not more:
+            m.d.comb += Assert(~told[-1] | (decoder.data == word), "the word is right")
+        return m
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong_bits", [0, 1, 2])
+def test_the_code_corrects_one_wrong_bit_and_flags_two(wrong_bits, tmp_path):
+    prove(Code(wrong_bits), depth=3, workdir=tmp_path, solver="boolector", timeout_seconds=900)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong_bits", [1, 2])
+def test_a_code_with_an_equal_column_is_found(wrong_bits, tmp_path):
+    decoder = mutant(code.CodeDecoder, "25, 37, 26", "25, 37, 25")
+    with pytest.raises(ProofError, match="fails in cycle"):
+        prove(Code(wrong_bits, decoder), depth=3, mode="bmc", workdir=tmp_path)

@@ -1,0 +1,135 @@
+"""The pair on real programs; and F7: bits that flip where both cores are told the same."""
+
+import random
+
+import pytest
+
+from .pair import Pair
+
+DATA, STOP = 0x1_0000, 0x1_1FFC
+
+#: No read has this number: nothing is falsified.
+NEVER = 1 << 40
+
+
+def r(f7, f3, rd, rs1, rs2):
+    return f7 << 25 | rs2 << 20 | rs1 << 15 | f3 << 12 | rd << 7 | 0x33
+
+
+def i(value, f3, rd, rs1, opcode=0x13):
+    return (value & 0xFFF) << 20 | rs1 << 15 | f3 << 12 | rd << 7 | opcode
+
+
+def s(value, f3, rs2, rs1):
+    return (value >> 5 & 0x7F) << 25 | rs2 << 20 | rs1 << 15 | f3 << 12 | (value & 31) << 7 | 0x23
+
+
+def bne(value, rs1, rs2):
+    field = (value >> 12 & 1) << 31 | (value >> 5 & 0x3F) << 25
+    return field | rs2 << 20 | rs1 << 15 | 1 << 12 | (value >> 1 & 15) << 8 | \
+        (value >> 11 & 1) << 7 | 0x63  # fmt: skip
+
+
+def lui(value, rd):
+    return value << 12 | rd << 7 | 0x37
+
+
+#: x1: data; x2: counter; x3: a sum of products, stored and loaded again as word, half and byte.
+LOOP = [
+    lui(DATA >> 12, 1),
+    i(12, 0, 2, 0),
+    i(0x123, 0, 3, 0),
+    r(1, 0, 4, 3, 2),  # loop: mul x4, x3, x2
+    r(0, 0, 3, 3, 4),
+    s(0, 2, 3, 1),
+    i(0, 2, 5, 1, 0x03),
+    s(6, 1, 5, 1),
+    s(9, 0, 2, 1),
+    i(4, 2, 6, 1, 0x03),
+    r(1, 5, 7, 5, 2),  # divu
+    r(0, 4, 3, 3, 7),
+    r(0, 0, 3, 3, 6),
+    i(12, 0, 1, 1),
+    i(-1, 0, 2, 2),
+    bne(-48, 2, 0),
+    lui((STOP + 0x1000) >> 12, 8),
+    i(1, 6, 3, 3),  # ori: the word that ends the run is not 0
+    s(-4, 2, 3, 8),
+]
+FOREVER = [0x6F]
+HANDLER = [lui((STOP + 0x1000) >> 12, 8), i(0x7FF, 0, 9, 0), s(-4, 2, 9, 8), 0x6F]
+
+
+def program():
+    """The loop, and a handler that stops with 0x7FF; mtvec is set first."""
+    code = [0] * 64
+    code[0] = i(4 * 48, 0, 9, 0)
+    code[1] = 0x305 << 20 | 9 << 15 | 1 << 12 | 0x73  # csrrw x0, mtvec, x9
+    code[2 : 2 + len(LOOP)] = LOOP
+    code[2 + len(LOOP)] = FOREVER[0]
+    code[48 : 48 + len(HANDLER)] = HANDLER
+    return code
+
+
+def result():
+    """What the loop's last store must be, by arithmetic."""
+    x3 = 0x123
+    for x2 in range(12, 0, -1):
+        x3 = (x3 + x3 * x2) & 0xFFFF_FFFF
+        half = x3 & 0xFFFF
+        x3 = ((x3 ^ x3 // x2) + (half << 16)) & 0xFFFF_FFFF
+    return x3 | 1
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return Pair()
+
+
+@pytest.mark.slow
+def test_a_program_runs_on_the_pair_without_an_alert(pair, tmp_path):
+    (run,) = pair.run(program(), [(NEVER, 0, 0)], workdir=tmp_path, stop=STOP)
+    assert run.stopped == result()
+    assert (run.alert, run.corrected, run.uncorrectable, run.traps) == (0, 0, 0, 0)
+    assert run.writes == 3 * 12 + 1
+
+
+@pytest.mark.slow
+def test_every_bit_that_flips_before_the_split_is_corrected_or_flagged(pair, tmp_path):
+    """F7: single bits of words and addresses, at random reads of a program."""
+    (right,) = pair.run(program(), [(NEVER, 0, 0)], workdir=tmp_path / "right", stop=STOP)
+    rng = random.Random(7)
+    # What is read last has no time to show.
+    reads = right.reads - 2
+    singles = [(rng.randrange(reads), 1 << rng.randrange(39), 0) for _ in range(2000)]
+    doubles = [
+        (rng.randrange(reads), sum(1 << n for n in rng.sample(range(39), 2)), 0) for _ in range(500)
+    ]
+    places = [(rng.randrange(reads), 0, 4 << rng.randrange(15)) for _ in range(500)]
+    plan = singles + doubles + places
+    outcomes = pair.run(program(), plan, workdir=tmp_path / "flips", stop=STOP)
+    print(f"F7: {len(singles)} single bits, {len(doubles)} doubles, {len(places)} addresses")  # noqa: T201
+    for _ in singles:
+        run = outcomes.pop(0)
+        assert (run.corrected, run.uncorrectable, run.alert) == (1, 0, 0)
+        assert (run.stopped, run.hash, run.cycles) == (right.stopped, right.hash, right.cycles)
+    for run in outcomes:
+        # The core has a bus error: it goes to its handler, and both cores do.
+        assert (run.uncorrectable >= 1, run.corrected, run.alert) == (True, 0, 0)
+        assert (run.stopped, run.traps) == (0x7FF, 1)
+
+
+@pytest.mark.slow
+def test_all_programs_of_riscv_tests_pass_on_the_pair(pair, tmp_path):
+    programs = pytest.importorskip("tests.safety.test_riscv_tests")
+    for source in programs.PROGRAMS:
+        workdir = tmp_path / source.stem
+        workdir.mkdir()
+        code = programs.image(source, workdir)
+        code += bytes(-len(code) % 4)
+        words = [int.from_bytes(code[n : n + 4], "little") for n in range(0, len(code), 4)]
+        (run,) = pair.run(
+            words, [(NEVER, 0, 0)], workdir=workdir, stop=programs.TOHOST, cycles=200_000
+        )
+        assert (run.stopped, run.alert) == (1, 0), source
+        assert run.uncorrectable == 0
