@@ -50,8 +50,14 @@ BUGS = {
 }  # fmt: skip
 
 
+#: Parts that the core's class names itself; of the others its module knows the names.
+_ATTRIBUTES = {"MulDiv": "muldiv", "RegisterFile": "register_file"}
+
+
 def with_part(part, cls):
-    """Class of cores that use ``cls`` where the core's module names ``part``."""
+    """Class of cores that use ``cls`` as ``part``."""
+    if part in _ATTRIBUTES:
+        return type("Core", (Core,), {_ATTRIBUTES[part]: cls})
     core = mutant(Core, "def build(self, platform):", "def build(self, platform):")
     core.build.__globals__[part] = cls
     return core

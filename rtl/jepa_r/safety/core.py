@@ -96,7 +96,8 @@ class Core(Macro):
     #: Cycles of entering a handler, behind those of the instruction that trapped.
     TRAP_CYCLES = 1
 
-    #: The unit of the M operations; proofs put a shorter one in its place.
+    #: The registers and the unit of the M operations; proofs put simpler ones in their place.
+    register_file = RegisterFile
     muldiv = MulDiv
 
     #: Cycles of an interrupt, from the end of an instruction to the first fetch of the handler.
@@ -150,7 +151,7 @@ class Core(Macro):
     def build(self, platform):
         m = Module()
         m.submodules.decoder = decoder = Decoder()
-        m.submodules.registers = registers = RegisterFile()
+        m.submodules.registers = registers = self.register_file()
         m.submodules.alu = alu = Alu()
         m.submodules.muldiv = muldiv = self.muldiv()
         m.submodules.csr = csr = CsrFile()
