@@ -84,7 +84,7 @@ def test_a_self_test_finds_every_stuck_bit_that_blinds_a_rail(width, tmp_path):
         f"{width} bits: {faults.lanes - 1} stuck-at faults, {found.bit_count()} found by the self "
         f"test, {blind.bit_count()} blind a rail, {len(missed)} of them missed"
     )
-    assert blind.bit_count() > 6 * width
+    assert blind.bit_count() > 4 * width
     assert missed == []
 
 

@@ -190,9 +190,11 @@ def start_test(*, key=Comparator.KEY, allowed=range(10_000), at=10):
     return disturb
 
 
-def test_the_self_test_finds_nothing_wrong_with_a_good_pair():
+@pytest.mark.parametrize("skew", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_self_test_finds_nothing_wrong_with_a_good_pair(skew):
     width = sum(width for _name, width in Lockstep(core=StandIn).compared)
-    run = Run(10 + self_test_cycles(width) + 40, interrupts=2, disturb=start_test())
+    cycles = 10 + self_test_cycles(width) + 40
+    run = Run(cycles, skew=skew, interrupts=2, disturb=start_test())
     done, good = run.done
     # Stores of the stand-in make it wait, each time until they have left.
     assert good
