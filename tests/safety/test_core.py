@@ -227,7 +227,8 @@ def test_stores_keep_their_distance_from_loads_and_stores():
         after - store
         for (store, write), (after, _) in pairwise(data) if write
     ]  # fmt: skip
-    assert len(gaps) > 40
+    # Of each pair, and of each that ends with a store to the next.
+    assert len(gaps) == len(pairs) + len(stores) ** 2
     assert min(gaps) == Core.STORE_TO_LOAD
 
 
