@@ -31,7 +31,7 @@ from attrs import frozen
 
 from .cosim import MissingToolError
 
-__all__ = ["Proof", "ProofError", "free_inputs", "mutant", "prove"]
+__all__ = ["Proof", "ProofError", "free_inputs", "lower", "mutant", "prove", "run_tool"]
 
 #: Properties that a mode leaves out: in ``cover`` an assertion that fails must not end the search.
 _LEFT_OUT = {"prove": "-cover", "bmc": "-cover", "settle": "-cover", "cover": "-assert"}
@@ -142,7 +142,7 @@ def prove(
         raise ValueError(f"depth is {depth}; it must be at least 1")
     began = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
-    names = _lower(spec, workdir=workdir, left_out=_LEFT_OUT[mode])
+    names = lower(spec, workdir=workdir, script=_LOWER.format(left_out=_LEFT_OUT[mode]))
     kind = "cover" if mode == "cover" else "assert"
     listed = re.findall(
         rf"^; yosys-smt2-{kind} \d+ (\S+)", (workdir / "spec.smt2").read_text(), re.M
@@ -221,15 +221,28 @@ def mutant(cls: type, old: str, new: str) -> type:
     return getattr(module, cls.__name__)
 
 
-def _lower(spec: Elaboratable, *, workdir: Path, left_out: str) -> dict[str, str]:
-    """Write ``spec.smt2``; what the names of properties in it stand for."""
+def lower(spec: Elaboratable, *, workdir: Path, script: str) -> dict[str, str]:
+    """Write ``spec.il``, and run a script of yosys that makes ``spec.smt2`` of it.
+
+    Returns
+    -------
+    dict of str to str
+        Messages of the properties, by the names that the script sees.
+
+    Raises
+    ------
+    MissingToolError
+        If pyosys is not installed.
+    ProofError
+        If the script fails.
+    """
     if find_spec("pyosys") is None:
         raise MissingToolError("not found: yosys as a Python module; pip install pyosys")
     text, names = _named(rtlil.convert(spec, name="spec", ports=[], platform="formal"))
     (workdir / "spec.il").write_text(text)
-    (workdir / "spec.ys").write_text(_LOWER.format(left_out=left_out))
+    (workdir / "spec.ys").write_text(script)
     (workdir / "spec.smt2").unlink(missing_ok=True)
-    log = _run([sys.executable, "-c", _YOSYS, "spec.ys"], workdir=workdir, log="yosys.log")
+    log = run_tool([sys.executable, "-c", _YOSYS, "spec.ys"], workdir=workdir, log="yosys.log")
     if not (workdir / "spec.smt2").exists():
         errors = re.findall(r"^ERROR: (.*)", log, re.M) or ["it wrote nothing"]
         raise ProofError(f"yosys: {errors[-1]}; its log is {workdir / 'yosys.log'}")
@@ -293,7 +306,7 @@ def _smtbmc(
         "spec.smt2",
     ]
     command = [sys.executable, "-c", _SMTBMC, *arguments]
-    return _run(command, workdir=workdir, log=f"{stage}.log", timeout_seconds=timeout_seconds)
+    return run_tool(command, workdir=workdir, log=f"{stage}.log", timeout_seconds=timeout_seconds)
 
 
 def _path(workdir: Path) -> str:
@@ -302,8 +315,13 @@ def _path(workdir: Path) -> str:
     return os.pathsep.join([*places, os.environ.get("PATH", "")])
 
 
-def _run(command: list[str], *, workdir: Path, log: str, timeout_seconds: int | None = None) -> str:
-    """Output of a program, which is also left in the file ``log``."""
+def run_tool(
+    command: list[str], *, workdir: Path, log: str, timeout_seconds: int | None = None
+) -> str:
+    """Output of a program that runs in ``workdir``, where it is also left in the file ``log``.
+
+    Programs of this Python's environment are found first. What takes too long is ended.
+    """
     with (workdir / log).open("w") as output:
         process = subprocess.Popen(
             command,

@@ -41,19 +41,18 @@ def follow_settings(m, dut, fields, *, lock):
     Says that those of the block are the same, and returns the model's, and whether it is locked.
     """
     locked = Signal(name="model_locked")
-    values = {}
+    values, shown = {}, {}
     for n, (name, width) in enumerate(fields.items()):
         value = values[name] = Signal(width, name=f"model_{name}")
         with m.If(dut.w_en[n] & ~locked):
             m.d.sync += value.eq(dut.w_data)
-        m.d.comb += Assert(getattr(dut, name) == value, f"{name} is what was written")
+        shown[name] = getattr(dut, name, getattr(dut.settings, name))
+        m.d.comb += Assert(shown[name] == value, f"{name} is what was written")
     with m.If(lock):
         m.d.sync += locked.eq(1)
     frozen = past(m, locked)
-    for name in fields:
-        m.d.comb += Assert(
-            ~frozen | (getattr(dut, name) == past(m, getattr(dut, name))), f"{name} is frozen"
-        )
+    for name, value in shown.items():
+        m.d.comb += Assert(~frozen | (value == past(m, value)), f"{name} is frozen")
     m.d.comb += [
         Assert(dut.settings.locked == locked, "the lock holds"),
         Assert(~dut.settings.mismatch, "the copies agree"),
