@@ -143,8 +143,13 @@ BUGS = [
     (JointLimiter, "change = Signal(signed(33))", "change = Signal(signed(32))", "range|step"),
     (JointLimiter, "self.zero | self.invalid", "self.zero", "goal"),
     (JointLimiter, "rises.eq(change > self.step)", "rises.eq(change >= self.step)", "slew"),
-    (Limiter, "taken.eq(self.i_valid & self.locked)", "taken.eq(self.i_valid)", "taken|lock"),
-    (Limiter, "joint.zero.eq(old | self.stop)", "joint.zero.eq(self.stop)", "zero"),
+    (
+        Limiter,
+        "taken.eq(self.i_valid & self.locked)",
+        "taken.eq(self.i_valid)",
+        "taken|lock|new torques|fault",
+    ),
+    (Limiter, "joint.zero.eq(old | self.stop)", "joint.zero.eq(self.stop)", "zero|fault"),
     (Limiter, 'settings, f"step_{n}"', 'settings, f"limit_{n}"', "step"),
 ]
 

@@ -88,7 +88,7 @@ def test_everything_the_model_tells_apart_does_happen(tmp_path):
 BUGS = [
     ("self.count >= self.deadline)", "self.count > self.deadline)", "late"),
     ("self.count < self.open)", "self.count <= self.open)", "early"),
-    ("0x80200003", "0x80200002", "challenge"),
+    ("0x80200003", "0x80200002", "challenge|replayed|wrong"),
     ("self.last.eq(self.token), ", "", "last"),
     ("(self.running & self.start) | ", "", "misuse"),
     ("settings.lock.eq(self.start)", "settings.lock.eq(0)", "lock"),
