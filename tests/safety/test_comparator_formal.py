@@ -50,7 +50,7 @@ class StuckRail(wiring.Component):
         return m
 
 
-class Tested(Elaboratable):
+class Examined(Elaboratable):
     """A comparator of equal values that is tested at once, with a stuck bit or without."""
 
     def __init__(self, cls, *, good=False):
@@ -89,14 +89,14 @@ DEPTH = Comparator(width=WIDTH, skew=1).test_cycles + 3
 
 @pytest.mark.slow
 def test_no_self_test_with_a_stuck_bit_is_good(monkeypatch, tmp_path):
-    prove(Tested(stuck(monkeypatch)), depth=DEPTH, mode="bmc", workdir=tmp_path)
+    prove(Examined(stuck(monkeypatch)), depth=DEPTH, mode="bmc", workdir=tmp_path)
 
 
 @pytest.mark.slow
 def test_a_self_test_without_one_is_good(monkeypatch, tmp_path):
-    spec = Tested(stuck(monkeypatch), good=True)
+    spec = Examined(stuck(monkeypatch), good=True)
     prove(spec, depth=DEPTH, mode="bmc", workdir=tmp_path / "good")
-    spec = Tested(stuck(monkeypatch), good=True)
+    spec = Examined(stuck(monkeypatch), good=True)
     prove(spec, depth=DEPTH, mode="cover", workdir=tmp_path / "cover")
 
 
@@ -112,4 +112,4 @@ BUGS = {
 def test_a_planted_bug_is_found(bug, monkeypatch, tmp_path):
     cls = stuck(monkeypatch, mutant(Comparator, *BUGS[bug]))
     with pytest.raises(ProofError, match="fails in cycle"):
-        prove(Tested(cls), depth=DEPTH, mode="bmc", workdir=tmp_path)
+        prove(Examined(cls), depth=DEPTH, mode="bmc", workdir=tmp_path)

@@ -61,7 +61,10 @@ def delays(pair):
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("script", [SYNTH, MERGING], ids=["kept", "flat"])
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(SYNTH, id="kept"), pytest.param(MERGING, id="flat", marks=pytest.mark.slow)],
+)
 def test_the_netlist_of_the_pair_holds_two_cores(core, script, tmp_path):
     pair = Lockstep(core=core)
     modules = synthesize(Wired(pair), into=tmp_path / "pair", script=script)
@@ -80,6 +83,7 @@ def test_the_netlist_of_the_pair_holds_two_cores(core, script, tmp_path):
         assert "DFF" in driver(modules, port), port
 
 
+@pytest.mark.slow
 def test_a_pair_without_skew_that_nothing_keeps_is_folded(monkeypatch, tmp_path):
     """The test above can fail."""
     twin = mutant(Lockstep, "checker.reset.eq(late[-1])", "checker.reset.eq(0)")
