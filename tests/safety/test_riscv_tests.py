@@ -55,7 +55,24 @@ def test_all_programs_are_there():
     assert len(PROGRAMS) == 61
 
 
-@pytest.mark.parametrize("source", PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def name(path):
+    return f"{path.parent.name}-{path.stem}"
+
+
+#: Those of machine mode, and one of each kind of the others, run always.
+ALWAYS = ("rv32ui-simple", "rv32ui-fence_i", "rv32um-rem", "rv32um-mulhsu")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            path, id=name(path),
+            marks=[] if name(path) in ALWAYS or "rv32mi" in name(path) else pytest.mark.slow,
+        )
+        for path in PROGRAMS
+    ],
+)  # fmt: skip
 def test_program_passes(core, tmp_path, source):
     memory = Window(base=0, size=RAM_BYTES, contents=image(source, tmp_path))
     trace = core.run([memory], workdir=tmp_path, stop=TOHOST, cycles=200_000)
