@@ -14,6 +14,7 @@ from jepa_r.safety.release import Release
 from jepa_r.safety.replica import Replica
 from jepa_r_sim.formal import ProofError, free_inputs, mutant, prove
 
+from .light_code import light
 from .stand_in import StandIn
 
 
@@ -193,7 +194,8 @@ def test_equal_cores_stay_equal_whatever_they_are_told(skew, monkeypatch, tmp_pa
 
 
 @pytest.mark.slow
-def test_equal_cores_store_something(tmp_path):
+def test_equal_cores_store_something(monkeypatch, tmp_path):
+    light(monkeypatch, Replica)
     prove(SameCore(Lockstep, 2), depth=24, mode="cover", workdir=tmp_path)
 
 
@@ -246,7 +248,8 @@ SPLITS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", SPLITS)
-def test_an_input_the_cores_have_apart_is_found(bug, tmp_path):
+def test_an_input_the_cores_have_apart_is_found(bug, monkeypatch, tmp_path):
+    light(monkeypatch, Replica)
     with pytest.raises(ProofError, match="fails in cycle"):
         prove(SameCore(mutant(Lockstep, *SPLITS[bug]), 2), depth=20, mode="bmc", workdir=tmp_path)
 
