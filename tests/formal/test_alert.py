@@ -7,7 +7,7 @@ from amaranth.hdl import Assert, Assume, Cover
 from jepa_r.safety.alert import AlertUnit
 from jepa_r_sim.formal import ProofError, mutant, prove
 
-from .specs import Spec, first_is_fast, follow_settings, past
+from .specs import Spec, follow_settings, past
 
 #: 10 ms at 100 MHz, for eight checkers.
 REAL = {"inputs": 8, "round_cycles": 1_000_000}
@@ -149,7 +149,8 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "found"), first_is_fast(BUGS))
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new", "found"), BUGS)
 def test_planted_bugs_are_found(tmp_path, old, new, found):
     with pytest.raises(ProofError, match=found):
         prove(AlertSpec(mutant(AlertUnit, old, new)(**SHORT)), depth=1, workdir=tmp_path)

@@ -11,7 +11,7 @@ from amaranth.hdl import Assert, Assume, Cover
 from jepa_r.safety.clock_monitor import ClockMonitor
 from jepa_r_sim.formal import ProofError, mutant, prove
 
-from .specs import Spec, first_is_fast, follow_faults, follow_settings, past
+from .specs import Spec, follow_faults, follow_settings, past
 
 
 class ClockSpec(Spec):
@@ -88,6 +88,7 @@ class ClockCovers(ClockSpec):
         ]
 
 
+@pytest.mark.slow
 def test_it_finds_what_the_model_says_and_nothing_else(tmp_path):
     prove(ClockSpec(ClockMonitor()), depth=1, workdir=tmp_path)
 
@@ -108,7 +109,8 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "found"), first_is_fast(BUGS))
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new", "found"), BUGS)
 def test_planted_bugs_are_found(tmp_path, old, new, found):
     with pytest.raises(ProofError, match=found):
         prove(ClockSpec(mutant(ClockMonitor, old, new)()), depth=1, workdir=tmp_path)

@@ -7,7 +7,7 @@ from amaranth.hdl import Assert, Assume, Cover
 from jepa_r.safety.deadline import DeadlineMonitor
 from jepa_r_sim.formal import ProofError, mutant, prove
 
-from .specs import Spec, first_is_fast, follow_faults, follow_settings, past
+from .specs import Spec, follow_faults, follow_settings, past
 
 
 class DeadlineSpec(Spec):
@@ -82,6 +82,7 @@ class DeadlineCovers(DeadlineSpec):
         ]
 
 
+@pytest.mark.slow
 def test_it_finds_what_the_model_says_and_nothing_else(tmp_path):
     prove(DeadlineSpec(DeadlineMonitor()), depth=1, workdir=tmp_path)
 
@@ -104,7 +105,8 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "found"), first_is_fast(BUGS))
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new", "found"), BUGS)
 def test_planted_bugs_are_found(tmp_path, old, new, found):
     with pytest.raises(ProofError, match=found):
         prove(DeadlineSpec(mutant(DeadlineMonitor, old, new)()), depth=1, workdir=tmp_path)

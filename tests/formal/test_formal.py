@@ -52,7 +52,7 @@ def bounded(dut):
     return Assert(dut.count <= 100, "count: stays at 100")
 
 
-@pytest.mark.parametrize("solver", ["z3", "boolector"])
+@pytest.mark.parametrize("solver", ["z3", pytest.param("boolector", marks=pytest.mark.slow)])
 def test_what_holds_is_proved(tmp_path, solver):
     proof = prove(Spec(bounded), depth=1, workdir=tmp_path, solver=solver)
     assert (proof.mode, proof.depth) == ("prove", 1)
@@ -60,7 +60,7 @@ def test_what_holds_is_proved(tmp_path, solver):
     assert proof.seconds > 0
 
 
-@pytest.mark.parametrize("solver", ["z3", "boolector"])
+@pytest.mark.parametrize("solver", ["z3", pytest.param("boolector", marks=pytest.mark.slow)])
 def test_a_counterexample_is_named(tmp_path, solver):
     wrong = Spec(bounded, lambda dut: Assert(dut.count != 3, "never 3"))
     with pytest.raises(ProofError, match=r"^'never 3' \(test_formal\.py:\d+\) fails in cycle 3; "):

@@ -118,6 +118,7 @@ def test_from_any_state_that_is_none_it_closes(tmp_path):
     prove(AnyState(Gate(alerts=3)), depth=2, workdir=tmp_path / "next", mode="settle")
 
 
+@pytest.mark.slow
 def test_torques_do_pass(tmp_path):
     prove(GateCovers(Gate(joints=2, alerts=1)), depth=12, workdir=tmp_path, mode="cover")
 

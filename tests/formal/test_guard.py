@@ -8,7 +8,7 @@ from amaranth.hdl import Assert, Assume, Cover
 from jepa_r.safety.guard import WindowGuard
 from jepa_r_sim.formal import ProofError, mutant, prove
 
-from .specs import Spec, first_is_fast, follow_faults, follow_settings
+from .specs import Spec, follow_faults, follow_settings
 
 
 def byte_of(beat, lane, dut):
@@ -68,10 +68,12 @@ class GuardCovers(GuardSpec):
         ]
 
 
+@pytest.mark.slow
 def test_every_byte_of_an_allowed_burst_is_in_the_window(tmp_path):
     prove(GuardSpec(WindowGuard()), depth=1, workdir=tmp_path)
 
 
+@pytest.mark.slow
 def test_bursts_are_allowed_and_refused(tmp_path):
     prove(GuardCovers(WindowGuard()), depth=6, workdir=tmp_path, mode="cover")
 
@@ -87,7 +89,8 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "found"), first_is_fast(BUGS))
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new", "found"), BUGS)
 def test_planted_bugs_are_found(tmp_path, old, new, found):
     with pytest.raises(ProofError, match=found):
         prove(GuardSpec(mutant(WindowGuard, old, new)()), depth=1, workdir=tmp_path)

@@ -8,7 +8,7 @@ from amaranth.hdl import Assert, Assume, Cover
 from jepa_r.safety.limiter import JointLimiter, Limiter
 from jepa_r_sim.formal import ProofError, free_inputs, mutant, prove
 
-from .specs import Spec, first_is_fast, follow_faults, follow_settings, past
+from .specs import Spec, follow_faults, follow_settings, past
 
 
 class JointSpec(Elaboratable):
@@ -118,6 +118,7 @@ class LimiterCovers(LimiterSpec):
         ]
 
 
+@pytest.mark.slow
 def test_every_torque_of_a_joint_is_within_its_limits(tmp_path):
     prove(JointSpec(JointLimiter()), depth=2, workdir=tmp_path)
 
@@ -155,7 +156,8 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "old", "new", "found"), first_is_fast(BUGS))
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "old", "new", "found"), BUGS)
 def test_planted_bugs_are_found(tmp_path, kind, old, new, found):
     wrong = mutant(kind, old, new)
     spec = JointSpec(wrong()) if kind is JointLimiter else LimiterSpec(wrong(joints=1))

@@ -189,8 +189,8 @@ def test_it_goes_live_and_trips_and_goes_live_again(tmp_path):
 
 
 BUGS = [
-    (TripSpec, "self.alert_p | ~self.alert_n", "self.alert_p", "cause: sources"),
-    (TripSpec, "~(self.stop_a & ~self.stop_b)", "~self.stop_a", "cause stop"),
+    (TripSpec, "self.alert_p | ~self.alert_n", "self.alert_p", "wrong means|cause: sources"),
+    (TripSpec, "~(self.stop_a & ~self.stop_b)", "~self.stop_a", "wrong means|cause stop"),
     (TripSpec, "(self.key == first) & self.was_read & good", "(self.key == first) & good", "link"),
     (TripSpec, "(self.key == second) & in_time & good", "(self.key == second) & good", "link"),
     (TripSpec, "first, second = REARM_KEYS", "second, first = REARM_KEYS", "link"),

@@ -81,6 +81,7 @@ def test_it_trips_when_the_model_says_so_and_only_then(tmp_path):
     assert len(proof.properties) >= 25
 
 
+@pytest.mark.slow
 def test_everything_the_model_tells_apart_does_happen(tmp_path):
     prove(WatchdogCovers(Watchdog()), depth=14, workdir=tmp_path, mode="cover")
 

@@ -89,7 +89,7 @@ def test_many_edges_in_a_window_are_fast(last, found):
     assert shown == ([(50, {"fast"})] if found else [])
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_cycle_is_as_the_golden_model_says(seed):
     rng = random.Random(seed)
     model = golden.ClockMonitor()

@@ -116,7 +116,7 @@ def test_without_settings_it_is_late_at_once():
     assert [got["first"] for got in seen] == [set(), set(), {"late"}]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_cycle_is_as_the_golden_model_says(seed):
     rng = random.Random(seed)
     model = golden.DeadlineMonitor()

@@ -111,7 +111,7 @@ def test_nothing_happens_before_the_start():
     assert all(got == {"faults": set(), "running": 0} for got in seen)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_cycle_is_as_the_golden_model_says(seed):
     rng = random.Random(seed)
     model = golden.Watchdog()
