@@ -1,4 +1,4 @@
-"""A code that solvers find easy: thirteen bits, three times. For proofs in which any code will do."""
+"""A code that solvers find easy, thirteen bits three times: for proofs in which any will do."""
 
 from amaranth import *
 

@@ -190,6 +190,7 @@ def test_no_divergence_hides_behind_a_self_test(skew, monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("skew", [1, 2, 3])
 def test_equal_cores_stay_equal_whatever_they_are_told(skew, monkeypatch, tmp_path):
+    light(monkeypatch, Replica)
     prove(SameCore(Lockstep, skew), depth=skew + 4, workdir=tmp_path)
 
 
