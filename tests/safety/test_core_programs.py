@@ -26,9 +26,9 @@ def run(core, seeds, workdir, *, instructions):
         trace = core.run(
             program.windows, workdir=workdir, limit=instructions, levels=program.levels
         )
-        assert len(trace.cycle) == instructions
-        assert trace.store_gap >= Core.STORE_TO_LOAD
         done = compare(trace, program.windows, program.levels)
+        assert done.instructions == instructions
+        assert trace.store_gap >= Core.STORE_TO_LOAD
         traps += done.traps
         interrupts += done.interrupts
         compared += done.instructions
@@ -65,7 +65,8 @@ def test_programs_are_the_same_for_the_same_seed():
 )
 def test_a_planted_bug_is_found(bug, tmp_path):
     core = TracedCore(broken(bug)(rvfi=True))
-    with pytest.raises(DivergenceError):
+    # It diverges, or makes no progress.
+    with pytest.raises(AssertionError):
         run(core, range(30), tmp_path, instructions=3000)
 
 
