@@ -13,7 +13,7 @@ __all__ = ["BUGS", "broken", "with_part"]
 BUGS = {
     "slt compares as sltu": (Alu, "Mux(self.unsigned, b[31], a[31])", "b[31]"),
     "sra of 31 keeps no sign": (Alu, "self.arithmetic & a[31] & ~left", "0"),
-    "bge is taken as blt": (Alu, "Mux(self.function[2], less, a == b)", "less"),
+    "beq is taken as blt": (Alu, "Mux(self.function[2], less, a == b)", "less"),
     "misaligned words are loaded": (Core, "misaligned.eq(address[:2].any())", "misaligned.eq(0)"),
     "misaligned jumps are taken": (Core, "alu.condition & target[1]", "0"),
     "x0 can be written": (
