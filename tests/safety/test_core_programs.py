@@ -24,8 +24,9 @@ def run(core, seeds, workdir, *, instructions):
     for seed in seeds:
         program = random_program(seed)
         trace = core.run(
-            program.windows, workdir=workdir, limit=instructions, levels=program.levels
-        )
+            program.windows, workdir=workdir, limit=instructions, cycles=50 * instructions,
+            levels=program.levels,
+        )  # fmt: skip
         done = compare(trace, program.windows, program.levels)
         assert done.instructions == instructions
         assert trace.store_gap >= Core.STORE_TO_LOAD
