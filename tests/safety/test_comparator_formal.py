@@ -88,9 +88,7 @@ DEPTH = Comparator(width=WIDTH, skew=1).test_cycles + 3
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="a bit stuck at v passes if the live value is v but in the one cycle of its pattern (unconfirmed)"
-)
+@pytest.mark.xfail(reason="stuck at v passes if live is v but in its pattern (unconfirmed)")
 def test_no_self_test_with_a_stuck_bit_is_good(monkeypatch, tmp_path):
     prove(Examined(stuck(monkeypatch)), depth=DEPTH, mode="bmc", workdir=tmp_path)
 
