@@ -1,5 +1,6 @@
 """The instruction-set simulator against the standard's tables, other arithmetic, and a compiler."""
 
+import copy
 import shutil
 import subprocess
 import zlib
@@ -377,6 +378,11 @@ def test_counters_count_and_may_be_written():
     hart = machine(NOP, csr(Csr.MCYCLE, 2, 3, 0), 0x73, cycles_of=lambda word: 3, trap_cycles=4)
     hart.run(3)
     assert (hart.x[3], hart.cycle) == (3, 13)
+    program = [csr(Csr.MCYCLE, 1, 0, 1), csr(Csr.MCYCLEH, 1, 0, 2), csr(Csr.MCYCLEH, 2, 3, 0)]
+    hart = machine(*program, csr(Csr.MCYCLE, 2, 4, 0))
+    hart.x[1], hart.x[2] = ONES - 3, 8
+    hart.run(4)
+    assert (hart.x[3], hart.x[4], hart.time) == (8, ONES, 4)
 
 
 def test_interrupts_are_taken_when_enabled_and_external_comes_first():
@@ -451,6 +457,16 @@ def test_events_come_at_their_cycle():
         hart.schedule(cycle, lambda: seen.append(hart.pc))
     hart.run(8)
     assert seen == [0, 8, 12]
+
+
+def test_a_copy_goes_on_by_itself():
+    hart = machine(immediate(1, 0, 3, 3), store(0, 2, 1, 3), jump(-8, 0))
+    hart.x[1] = DATA
+    hart.run(3)
+    twin = copy.deepcopy(hart)
+    twin.run(6)
+    assert (hart.x[3], hart.read_word(DATA), hart.retired) == (1, 1, 3)
+    assert (twin.x[3], twin.read_word(DATA), twin.retired) == (3, 3, 9)
 
 
 def test_code_that_is_written_runs_as_written():

@@ -379,6 +379,15 @@ class Machine:
         self._code = _Translations(self._translate)
         self.reset()
 
+    # A copy of a machine has closures of its own registers.
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_code"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._code = _Translations(self._translate)
+
     def reset(self) -> None:
         """Reset the hart and its time. Memories keep their contents."""
         self.x = [0] * (_NOWHERE + 1)
@@ -386,6 +395,7 @@ class Machine:
         self.csr: dict[int, int] = dict.fromkeys(map(int, _WRITABLE), 0)
         self.csr[Csr.MSTATUS] = _MPP_BITS
         self.cycle = 0
+        self._ahead = 0
         self.retired = 0
         self.irq_timer = False
         self.irq_external = False
@@ -399,13 +409,22 @@ class Machine:
 
     # Time
 
-    def schedule(self, cycle: int, call: Callable[[], None]) -> None:
-        """Call something before the first instruction that begins at ``cycle`` or later."""
-        heapq.heappush(self._events, (cycle, self._scheduled, call))
+    @property
+    def time(self) -> int:
+        """Cycles since reset: ``cycle`` without what was written to it."""
+        return self.cycle - self._ahead
+
+    def schedule(self, time: int, call: Callable[[], None]) -> None:
+        """Call something before the first instruction that begins at ``time`` or later."""
+        heapq.heappush(self._events, (time, self._scheduled, call))
         self._scheduled += 1
 
+    def skip(self, cycles: int) -> None:
+        """Let time pass without instructions."""
+        self.cycle += cycles
+
     def _elapse(self) -> None:
-        while self._events and self._events[0][0] <= self.cycle:
+        while self._events and self._events[0][0] <= self.time:
             heapq.heappop(self._events)[2]()
 
     # Bus
@@ -474,9 +493,9 @@ class Machine:
             return
         match number:
             case Csr.MCYCLE:
-                self.cycle = self.cycle & ~_MASK | value
+                self._write_cycle(self.cycle & ~_MASK | value)
             case Csr.MCYCLEH:
-                self.cycle = value << 32 | self.cycle & _MASK
+                self._write_cycle(value << 32 | self.cycle & _MASK)
             # The instruction that writes the count does not count itself on top of what it wrote.
             case Csr.MINSTRET:
                 self._written_retired = self.retired & ~_MASK | value
@@ -485,6 +504,10 @@ class Machine:
             case _:
                 mask = _WRITABLE[Csr(number)]
                 self.csr[number] = self.csr[number] & ~mask | value & mask
+
+    def _write_cycle(self, value: int) -> None:
+        self._ahead += value - self.cycle
+        self.cycle = value
 
     def _exists(self, number: int) -> bool:
         return number in self._constants or number in Csr.__members__.values()
@@ -715,7 +738,7 @@ class Machine:
             Asked before each instruction: stop if it returns true.
         """
         for count in range(instructions):
-            if self._events and self._events[0][0] <= self.cycle:
+            if self._events and self._events[0][0] <= self.time:
                 self._elapse()
             if self.irq_timer or self.irq_external:
                 cause = self.pending()
