@@ -31,10 +31,13 @@ PERIOD_CYCLES = 100_000
 #: Words of a packet of the arm's controller, and of the encoders.
 COMMAND_WORDS, JOINT_WORDS = 25, 16
 
-#: Bits of the watchdog's counter and challenge, and the taps of its register: the next value is the
-#: present one moved up by a bit, with the parity of the bits at these positions (counted from 1)
-#: below. The polynomial x^24 + x^23 + x^22 + x^17 + 1 is primitive.
-WATCHDOG_BITS, WATCHDOG_TAPS = 24, (24, 23, 22, 17)
+#: Bits of the watchdog's counter.
+WATCHDOG_BITS = 24
+
+#: Feedback of the watchdog's challenge of 32 bits: the next value is the present one moved down by
+#: a bit, plus this (modulo 2) if the bit moved out was one. The polynomial
+#: x^32 + x^22 + x^2 + x + 1 is primitive.
+WATCHDOG_TAPS = 0x80200003
 
 #: Window of the watchdog's dry runs, in guard cycles.
 DRY_OPEN, DRY_DEADLINE = 64, 128
@@ -250,8 +253,8 @@ REGISTERS = (
         doc="Ask for a state. LOCKED is entered from SELFTEST with the lock set and the comparator "
         "tested good; RUN from LOCKED with the pair of the emergency stop released; FALLBACK from "
         "RUN; STOP from LOCKED, RUN and FALLBACK; TRIP from any. RESTART, in STOP, resets the "
-        "pair, so that the whole sequence is run again. What is not allowed is refused. In "
-        "FALLBACK the key of FALLBACK confirms it, which ends the external interrupt.",
+        "island with its locks, so that the whole sequence is run again. What is not allowed is "
+        "refused. In FALLBACK the key of FALLBACK confirms it, which ends the external interrupt.",
     ),
     Register(
         name="STAGE",
@@ -337,7 +340,7 @@ REGISTERS = (
         name="WATCHDOG_CHALLENGE",
         offset=0x048,
         access=Access.VALUE,
-        fields=(Bits("VALUE", 0, WATCHDOG_BITS, "never 0"),),
+        fields=(Bits("VALUE", 0, 32, "never 0"),),
         doc="The token that was good last. The next value of the register of feedback is good now.",
     ),
     Register(
@@ -450,9 +453,9 @@ REGISTERS = (
             Bits("SECOND", 8, 6, "another, below 39"),
             Bits("COUNT", 16, 2, "0: none is inverted; 1: the first; 2: both"),
         ),
-        doc="Invert bits of the code word of the next store to data memory. From a write with COUNT "
-        "2 until one with another COUNT, or the end of SELFTEST, an uncorrectable word is counted "
-        "and refused, and not an alert.",
+        doc="Invert bits of the code word of the next store to data memory. From a write with "
+        "COUNT 2 until one with another COUNT, or the end of SELFTEST, an uncorrectable word is "
+        "counted and refused, and not an alert.",
     ),
     Register(
         name="SWEEPS",
@@ -579,7 +582,8 @@ REGISTERS = (
         name="LIMIT_SAMPLE_AGE",
         offset=0x1C0,
         access=Access.SETTING,
-        doc="Its bound on the age of the joints' sample at a commit, in cycles, inclusive.",
+        doc="Its bound on the age of the joints' sample at a commit in RUN and FALLBACK, in "
+        "cycles, inclusive.",
     ),
     Register(
         name="LIMIT_FALLBACK",
@@ -674,3 +678,5 @@ class Fault(IntEnum):
     FALLBACK_BOUND = 0x65
     TRAP = 0x66
     LIMITER = 0x67
+    # The hardware left RUN first, mostly since an action missed its window.
+    DEADLINE = 0x68
