@@ -1,0 +1,5 @@
+/* The settings of this image. */
+
+#include "island.h"
+
+const struct settings settings = SETTINGS;
