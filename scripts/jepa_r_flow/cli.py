@@ -19,6 +19,7 @@ from jepa_r_sim.cosim import MissingToolError, SimulationError
 from jepa_r_sim.model.preprocess import ImageError
 from jepa_r_sim.model.shapes import MODELS
 from jepa_r_sim.model.weights import WeightsError
+from jepa_r_sim.yosys import SynthesisError
 
 from .compile import compile_model
 from .console import Stages, stages_on_stderr
@@ -28,7 +29,6 @@ from .output import OutputError
 from .run import run
 from .synth import synth, synth_ecp5
 from .synthesis.liberty import PDKS, LibertyError
-from .synthesis.yosys import SynthesisError
 from .wcet import wcet
 
 __all__ = ["app", "main"]

@@ -9,6 +9,7 @@ from typing import Any
 from jepa_r.config import ChipConfig, ConfigError, load
 from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
+from jepa_r_sim.yosys import SynthesisError
 
 from .console import Stages
 from .handoff import write_handoff
@@ -18,7 +19,6 @@ from .synthesis.flow import Memories, Synthesised, synthesise
 from .synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
 from .synthesis.netlist import read_hierarchy
 from .synthesis.treemap import draw_treemap
-from .synthesis.yosys import SynthesisError
 
 __all__ = ["synth", "synth_ecp5"]
 

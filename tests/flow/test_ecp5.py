@@ -21,8 +21,8 @@ from jepa_r_flow.synthesis.ecp5 import (
     write_lpf,
 )
 from jepa_r_flow.synthesis.netlist import Port, Unit
-from jepa_r_flow.synthesis.yosys import SynthesisError, run_yosys
 from jepa_r_sim.cosim import MissingToolError
+from jepa_r_sim.yosys import SynthesisError, run_yosys
 
 SMALL = "LFE5U-25F"  # loads in a third of the time of the preset's device
 

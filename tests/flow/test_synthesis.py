@@ -24,7 +24,7 @@ from jepa_r_flow.synthesis.netlist import Port, read_hierarchy
 from jepa_r_flow.synthesis.recipes import recipes_for
 from jepa_r_flow.synthesis.timing import time_unit
 from jepa_r_flow.synthesis.treemap import squarified
-from jepa_r_flow.synthesis.yosys import SynthesisError, run_yosys
+from jepa_r_sim.yosys import SynthesisError, run_yosys
 
 PDK = Path(__file__).parents[3] / "shared/pdk"
 needs_sta = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from jepa_r_flow.synthesis.liberty import PDKS, find_pdk, read_liberty
 from jepa_r_flow.synthesis.mapping import map_unit
 from jepa_r_flow.synthesis.netlist import read_hierarchy
 from jepa_r_flow.synthesis.recipes import recipes_for
-from jepa_r_flow.synthesis.yosys import run_yosys
+from jepa_r_sim.yosys import run_yosys
 
 PDK = Path(__file__).parents[3] / "shared/pdk"
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "yosys"

@@ -23,9 +23,9 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from jepa_r_sim.cosim import MissingToolError
+from jepa_r_sim.yosys import SynthesisError, run_yosys
 
 from .netlist import Unit, read_hierarchy
-from .yosys import SynthesisError, run_yosys
 
 __all__ = [
     "DEVICES", "Device", "Ecp5Result", "Resource", "Step", "measure", "place_and_route",

@@ -11,11 +11,11 @@ from pathlib import Path
 from attrs import frozen
 
 from jepa_r_sim.cosim import cache_root
+from jepa_r_sim.yosys import SynthesisError, run_yosys
 
 from .liberty import Liberty, LibertyError
 from .netlist import Unit
 from .recipes import Recipe
-from .yosys import SynthesisError, run_yosys
 
 __all__ = ["Mapped", "map_unit"]
 

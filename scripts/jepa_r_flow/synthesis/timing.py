@@ -21,10 +21,10 @@ from typing import Any
 from attrs import frozen
 
 from jepa_r_sim.cosim import MissingToolError
+from jepa_r_sim.yosys import SynthesisError
 
 from .liberty import Liberty
 from .netlist import Port, Unit
-from .yosys import SynthesisError
 
 __all__ = ["Arc", "Model", "Timing", "memory_model", "time_unit", "write_model"]
 

@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from jepa_r_sim.cosim import MissingToolError
+from .cosim import MissingToolError
 
 __all__ = ["SynthesisError", "run_yosys"]
 
