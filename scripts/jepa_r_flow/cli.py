@@ -1,6 +1,7 @@
 """``jepa-r``: parses arguments, prints results. The work is in the modules beside this one."""
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -16,6 +17,9 @@ from rich.table import Table
 from jepa_r.config import PRESETS, ConfigError
 from jepa_r.tops import TOPS
 from jepa_r_sim.cosim import MissingToolError, SimulationError
+from jepa_r_sim.faults.campaign import CLASSES, ClusterError, FaultsError
+from jepa_r_sim.faults.subject import SubjectError
+from jepa_r_sim.faults.targets import TARGETS
 from jepa_r_sim.model.preprocess import ImageError
 from jepa_r_sim.model.shapes import MODELS
 from jepa_r_sim.model.weights import WeightsError
@@ -23,6 +27,7 @@ from jepa_r_sim.yosys import SynthesisError
 
 from .compile import compile_model
 from .console import Stages, stages_on_stderr
+from .faults import KINDS, faults
 from .generate import generate
 from .loop import StateError
 from .output import OutputError
@@ -39,8 +44,11 @@ CHECK_FAILED, BAD_INPUT, TOOL_MISSING = 1, 2, 3
 #: Which exit code says what; anything else is a defect and shows its traceback.
 _CODES: dict[type[Exception], int] = {
     SimulationError: CHECK_FAILED,
+    SubjectError: CHECK_FAILED,
     SynthesisError: CHECK_FAILED,
+    ClusterError: BAD_INPUT,
     ConfigError: BAD_INPUT,
+    FaultsError: BAD_INPUT,
     ImageError: BAD_INPUT,
     LibertyError: BAD_INPUT,
     OutputError: BAD_INPUT,
@@ -48,6 +56,9 @@ _CODES: dict[type[Exception], int] = {
     WeightsError: BAD_INPUT,
     MissingToolError: TOOL_MISSING,
 }
+
+#: Cases that people see of those that must not be; the files have all of them.
+_MOST_CASES = 10
 
 Preset = Annotated[
     str, typer.Option(help=f"One of {', '.join(PRESETS)}, or a file FILE.toml of the same fields.")
@@ -434,6 +445,71 @@ def wcet_command(
     _perform(work, show, as_json)
 
 
+@app.command(
+    "faults",
+    epilog=_epilog(
+        "jepa-r faults --faults 2000",
+        "jepa-r faults --faults 38416 --seed 1 --workers 2 -o out/faults --json",
+        "jepa-r faults --target single --faults 4000",
+        "jepa-r faults --kind stuck-at --faults 9604 --scheduler tcp://127.0.0.1:8786 --resume",
+    ),
+)
+def faults_command(
+    output: Output = Path("out/faults"),
+    target: Annotated[str, typer.Option(help=f"What is hurt: {', '.join(TARGETS)}.")] = "lockstep",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help=f"{' or '.join(KINDS)}: bits of registers, or gates and flip-flops of the netlist."
+        ),
+    ] = "flips",
+    count: Annotated[int, typer.Option("--faults", min=1, help="How many are drawn.")] = 2000,
+    every: Annotated[
+        bool, typer.Option("--all", help="All there are, of stuck-at faults.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draw.")] = 1,
+    cycles: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Cycles that faults are drawn from.")
+    ] = 4096,
+    window: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Cycles watched after a flip.")
+    ] = 2048,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes on this machine.")
+    ] = os.cpu_count() or 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on a dask.distributed cluster instead."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the same campaign where it was interrupted.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Inject faults into the safety island, and count what became of them.
+
+    The exit code is 0 if no wrong value left, nothing hung, and every wrong output raised the
+    alert in time; a baseline, a single processor, only counts.
+    """
+
+    def work(stages: Stages) -> dict[str, Any]:
+        return faults(
+            target=target,
+            kind=kind,
+            count=None if every else count,
+            seed=seed,
+            cycles=cycles,
+            window=window,
+            workers=workers,
+            scheduler=scheduler,
+            resume=resume,
+            output=output,
+            stages=stages,
+        )
+
+    _perform(work, _print_faults, as_json, passed=lambda result: result["passed"])
+
+
 def _perform(
     work: Callable[[Stages], dict[str, Any]],
     show: Callable[[dict[str, Any], Console], None],
@@ -513,6 +589,43 @@ def _print_modules(console: Console, result: dict[str, Any]) -> None:
             "assumed": result["assumptions"],
         },
     )
+
+
+def _print_faults(result: dict[str, Any], console: Console) -> None:
+    """Counts of a campaign, with intervals, and what must not be, one by one."""
+    table = Table(result["name"], "faults", "%", "95 % interval")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in CLASSES:
+        low, high = result["intervals"][name]
+        table.add_row(
+            name.replace("_", " "),
+            f"{result[name]:,}",
+            f"{100 * result[name] / result['injected']:.2f}",
+            f"{100 * low:.3f} .. {100 * high:.3f}",
+        )
+    table.add_section()
+    table.add_row("injected", f"{result['injected']:,}", "", f"of {result['population']:,}")
+    console.print(table)
+    slowest = max(map(int, result["latency"]), default=None)
+    rows = {
+        "first wrong output to alert": "no alerts"
+        if slowest is None
+        else f"{slowest} cycles at most",
+        "late": f"{result['late']:,}" + (f" (bound {result['bound']})" if result["bound"] else ""),
+        "time": f"{result['seconds']:.1f} s, and {result['build_seconds']:.1f} s of building",
+        "picture": str(Path(result["directory"]) / "picture.png"),
+    }
+    if "reached" in result:
+        share = result["reached"] / result["injected"]
+        rows["reached an output"] = f"{result['reached']:,} ({share:.1%})"
+    _print_table(console, rows)
+    for name in ("silent", "timeout"):
+        cases = result[f"{name}_cases"]
+        for case in cases[:_MOST_CASES]:
+            console.print(f"{name}: {case}", highlight=False, markup=False, soft_wrap=True)
+        if len(cases) > _MOST_CASES:
+            console.print(f"{name}: {len(cases) - _MOST_CASES:,} more in jepa-r.json")
 
 
 def _print_device(console: Console, result: dict[str, Any]) -> None:
