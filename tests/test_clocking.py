@@ -29,7 +29,8 @@ def simulate(dut, ratio, *processes, seconds):
 
 
 @pytest.mark.parametrize("ratio", RATIOS, ids=str)
-def test_a_queue_loses_and_repeats_nothing(ratio, depth=4):
+def test_a_queue_loses_and_repeats_nothing(ratio):
+    depth = 4
     dut = Queue(width=16, depth=depth)
     rng = random.Random(depth)
     words = [rng.getrandbits(16) for _ in range(50)]
@@ -124,6 +125,7 @@ def test_every_crossing_says_why_and_has_two_ends():
         assert len(crossing.why) > 20
         for end in crossing.endpoints:
             assert {end.source, end.target} == {crossing.source, crossing.target}
+            assert end.pins
         if crossing.kind is not Kind.LEVEL:
             assert crossing.source != PIN
 

@@ -29,6 +29,9 @@ __all__ = [
 #: Domains: the island's processor and channel A; channel B; the accelerator.
 SAFE, GUARD, AI = "safe", "guard", "ai"
 
+#: Words of a queue.
+QUEUE_DEPTH = 8
+
 #: Source of what comes from outside and follows no clock.
 PIN = "pin"
 
@@ -39,6 +42,8 @@ class Kind(enum.Enum):
     LEVEL = "level"
     WORD = "word"
     QUEUE = "queue"
+    #: Straight to gates before outputs; no register is behind them.
+    GATES = "gates"
 
 
 @frozen(kw_only=True)
@@ -54,12 +59,15 @@ class Endpoint:
     together : :class:`bool`
         Whether its bits belong together, so that their delays must not differ by more than a
         period of either clock.
+    pins : :class:`tuple` of :class:`str`
+        Its inputs that cross, with ``[*]`` if they are vectors.
     """
 
     path: str
     source: str
     target: str
     together: bool
+    pins: tuple[str, ...]
 
 
 @frozen(kw_only=True)
@@ -94,24 +102,50 @@ class Crossing:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Modules whose inputs come from another clock."""
 
-        def end(part: str, source: str, target: str, *, together: bool) -> Endpoint:
-            path = f"{self.name}/{part}" if part else self.name
-            return Endpoint(path=path, source=source, target=target, together=together)
+        def end(part: str, source: str, target: str, bits: int, *, together: bool) -> Endpoint:
+            return Endpoint(
+                path=f"{self.name}/{part}" if part else self.name,
+                source=source,
+                target=target,
+                together=together,
+                pins=("i[*]" if bits > 1 else "i",),
+            )
 
-        source, target = self.source, self.target
+        source, target, bits = self.source, self.target, self.bits
         if self.kind is Kind.LEVEL:
-            return (end("", source, target, together=False),)
+            return (end("", source, target, bits, together=False),)
+        if self.kind is Kind.GATES:
+            pins = ("energise_a", "energise_b")
+            return (
+                Endpoint(path=self.name, source=source, target=target, together=False, pins=pins),
+            )
         if self.kind is Kind.WORD:
             return (
-                end("requested", source, target, together=False),
-                end("acknowledged", target, source, together=False),
-                end("word", source, target, together=True),
+                end("requested", source, target, 1, together=False),
+                end("acknowledged", target, source, 1, together=False),
+                end("word", source, target, bits, together=True),
             )
+        pointer = exact_log2(QUEUE_DEPTH) + 1
         return (
-            end("written", source, target, together=True),
-            end("read", target, source, together=True),
-            end("taken", source, target, together=True),
+            end("written", source, target, pointer, together=True),
+            end("read", target, source, pointer, together=True),
+            end("taken", source, target, bits, together=True),
         )
+
+
+def _pair(name: str, source: str, target: str, why: str) -> Crossing:
+    """An alert on two rails, an alert in reset; what is not exactly quiet counts as one."""
+    return Crossing(
+        name=name, source=source, target=target, kind=Kind.LEVEL, bits=2, init=0b01, why=why
+    )
+
+
+def _level(name: str, source: str, target: str, why: str, bits: int = 1) -> Crossing:
+    return Crossing(name=name, source=source, target=target, kind=Kind.LEVEL, bits=bits, why=why)
+
+
+def _words(name: str, source: str, target: str, bits: int, why: str) -> Crossing:
+    return Crossing(name=name, source=source, target=target, kind=Kind.WORD, bits=bits, why=why)
 
 
 #: Every crossing of the island, by name.
@@ -119,60 +153,57 @@ CROSSINGS: dict[str, Crossing] = {
     crossing.name: crossing
     for crossing in (
         Crossing(
-            name="commands",
+            name="command_queue",
             source=AI,
             target=SAFE,
             kind=Kind.QUEUE,
             bits=33,
             why="words of command packets; a packet counts only with its length and its CRC-32, so "
-            "that whatever a wrong clock makes of it is refused",
+            "whatever a wrong clock makes of it is refused",
         ),
-        Crossing(
-            name="ai_beat",
-            source=AI,
-            target=SAFE,
-            kind=Kind.LEVEL,
-            why="toggle of the accelerator's clock, divided, which the island's monitor counts",
+        _level("ai_image", AI, SAFE, "verdict on the accelerator's image, set once; read twice", 2),
+        _level("ai_beat", AI, SAFE, "level that the island's monitor counts the edges of"),
+        _level("guard_beat", GUARD, SAFE, "level that the island's monitor counts the edges of"),
+        _level("safe_beat", SAFE, GUARD, "level that channel B's monitor counts the edges of"),
+        _words("tokens", SAFE, GUARD, 33, "the processor's tokens, and its start of dry runs"),
+        _words("window", SAFE, GUARD, 48, "the watchdog's window, once, when it is locked"),
+        _words(
+            "next_challenge", GUARD, SAFE, 32, "the watchdog's challenge, for the processor to read"
         ),
+        _level(
+            "dry_run",
+            GUARD,
+            SAFE,
+            "state of the watchdog, for the processor to read; what a dry run found is there "
+            "before its end is",
+            6,
+        ),
+        _level("session_begin", SAFE, GUARD, "a session begins anew; held for 64 cycles"),
+        _words("panel_keys", SAFE, GUARD, 9, "the operator's keys, which re-arm channel B"),
+        _level("alert_heartbeat", SAFE, GUARD, "the alert unit is alive, if this goes on changing"),
+        _pair("safe_trip", SAFE, GUARD, "the alert unit wants a trip"),
+        _pair("safe_lockstep", SAFE, GUARD, "the processors differ, past the alert unit"),
+        _pair("safe_stop", SAFE, GUARD, "channel A is in a state without energy"),
+        _pair("guard_watchdog", GUARD, SAFE, "the watchdog's alert, for the log"),
+        _level("energised", GUARD, SAFE, "channel B's pair, for the gate's registers", 2),
         Crossing(
-            name="guard_beat",
+            name="gate",
             source=GUARD,
             target=SAFE,
-            kind=Kind.LEVEL,
-            why="toggle of the second clock, divided, which the island's monitor counts",
-        ),
-        Crossing(
-            name="safe_beat",
-            source=SAFE,
-            target=GUARD,
-            kind=Kind.LEVEL,
-            why="toggle of the island's clock, divided, which the second channel's monitor counts",
-        ),
-        Crossing(
-            name="tokens",
-            source=SAFE,
-            target=GUARD,
-            kind=Kind.WORD,
-            bits=32,
-            why="tokens of the processor for the watchdog, held until they are acknowledged",
-        ),
-        Crossing(
-            name="safe_estop",
-            source=PIN,
-            target=SAFE,
-            kind=Kind.LEVEL,
+            kind=Kind.GATES,
             bits=2,
-            why="antivalent pair of the emergency stop; both lines are judged together, and may "
-            "differ for the discrepancy time",
+            why="channel B's pair closes the gate without a clock, by gates before the motors",
         ),
-        Crossing(
-            name="guard_estop",
-            source=PIN,
-            target=GUARD,
-            kind=Kind.LEVEL,
-            bits=2,
-            why="the same pair, seen by the second channel alone",
+        _level(
+            "safe_estop",
+            PIN,
+            SAFE,
+            "pair of the emergency stop; released is (1, 0), and nothing else is",
+            2,
         ),
+        _level("guard_estop", PIN, GUARD, "the same pair, seen by channel B alone", 2),
+        _level("operator", PIN, SAFE, "wishes of the operator, each a level of its own", 2),
+        _level("feedback", PIN, GUARD, "read-back of the two drives, each a level of its own", 2),
     )
 }
 
@@ -220,8 +251,9 @@ def add_domains(m, clocks):
     """
     for name, (clock, reset) in clocks.items():
         domain = ClockDomain(name, async_reset=name == AI)
+        # The very signal, not a copy of it: copies of clocks change at another time in simulators.
+        domain.clk = clock
         m.domains += domain
-        m.d.comb += domain.clk.eq(clock)
         m.submodules[f"{name}_reset"] = ResetSynchronizer(reset, domain=name)
 
 
@@ -411,7 +443,7 @@ class Queue(wiring.Component):
     #: Cycles of the target from a pointer's change to the word on ``o``, at most.
     LATENCY = 4
 
-    def __init__(self, *, width, depth=8):
+    def __init__(self, *, width, depth=QUEUE_DEPTH):
         _check_width(width)
         if depth < 4 or depth & (depth - 1):
             raise ValueError(f"depth is {depth}; it must be a power of two, and 4 or more")

@@ -83,7 +83,7 @@ def _modules(texts: list[str]) -> Iterator[tuple[str, str]]:
     for start, end in pairwise([*starts, len(everything)]):
         text = everything[start:end]
         # `always @*` without an input never runs, so the signal would stay unknown.
-        if stuck := re.search(r"always @\*\n +(\S+) = ", text):
+        if stuck := re.search(r"always @\*\n +(\S+) = \d+'", text):
             raise ValueError(f"{stuck[1]} is a constant part of a signal: assign it as a whole")
         name = re.search(r"^module \\?(\S+?)[\s(]", text, re.M)
         assert name, text[:80]

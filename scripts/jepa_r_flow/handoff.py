@@ -13,6 +13,7 @@ from amaranth import Shape
 from amaranth.lib import wiring
 from attrs import asdict
 
+from jepa_r.clocking import CROSSINGS, PIN, Crossing
 from jepa_r.config import ChipConfig
 from jepa_r.emit import Emitted
 from jepa_r.platform import MemoryShape
@@ -69,8 +70,10 @@ def write_handoff(
         "period": f"{period:.4f}",
         "outside": f"{_OUTSIDE:g}",
     }
-    files = {
-        f"{top}.sdc": _filled(
+    if hasattr(component, "port_clock"):
+        sdc = _domains_sdc(config, component, values, inputs, outputs)
+    else:
+        sdc = _filled(
             "top.sdc",
             values
             | {
@@ -83,7 +86,9 @@ def write_handoff(
                     if name in (*inputs, *outputs, "rst")
                 ),
             },
-        ),
+        )
+    files = {
+        f"{top}.sdc": sdc,
         f"{top}.core": _filled(
             "top.core", values | {"files": "\n".join(f"      - {name}" for name in verilog)}
         ),
@@ -100,6 +105,68 @@ def write_handoff(
         mhz=config.clock_mhz,
     )
     return [*files, lpf.name]
+
+
+def _domains_sdc(
+    config: ChipConfig,
+    component: Any,
+    values: dict[str, Any],
+    inputs: list[str],
+    outputs: list[str],
+) -> str:
+    """Constraints of a top with clocks of its own: ports by clock, and every crossing."""
+    megahertz = {
+        "safe": config.safety.clock_mhz,
+        "guard": config.safety.guard_mhz,
+        "ai": config.clock_mhz,
+    }
+    periods = {name: 1000 / mhz for name, mhz in megahertz.items()}
+    clocks, ports, untimed = [], [], []
+    for name, period in periods.items():
+        length = f"[expr {{{period:.4f} * $ns}}]"
+        clocks.append(f"create_clock -name {name} -period {length} [get_ports {name}_clk]")
+    for direction, names in (("input", inputs), ("output", outputs)):
+        for name in names:
+            clock = component.port_clock(name.removesuffix("[*]"))
+            if name.removesuffix("_clk") in periods:
+                continue
+            if clock == PIN:
+                reason = (
+                    "begins at any time, ends in the synchroniser of its domain; hold it for 16 "
+                    "cycles"
+                    if name.endswith("_rst")
+                    else "follows no clock"
+                )
+                untimed.append(f"# {name}: {reason}\nset_false_path -from [get_ports {{{name}}}]")
+                continue
+            delay = f"[expr {{{_OUTSIDE * periods[clock]:.4f} * $ns}}]"
+            ports.append(f"set_{direction}_delay {delay} -clock {clock} [get_ports {{{name}}}]")
+    return _filled(
+        "domains.sdc",
+        values
+        | {
+            "hash": config.safety.hash,
+            "clocks": "\n".join(clocks),
+            "ports": "\n".join(ports),
+            "crossings": "\n".join(_crossing(c, periods) for c in CROSSINGS.values()),
+            "untimed": "\n".join(untimed),
+        },
+    )
+
+
+def _crossing(crossing: Crossing, periods: dict[str, float]) -> str:
+    lines = [f"# {crossing.name}, {crossing.source} to {crossing.target}: {crossing.why}"]
+    for end in crossing.endpoints:
+        pins = f"[get_pins {{{' '.join(f'{end.path}/{pin}' for pin in end.pins)}}}]"
+        if end.together:
+            most = min(periods[end.source], periods[end.target])
+            lines += [
+                f"set_max_delay -ignore_clock_latency [expr {{{most:.4f} * $ns}}] -through {pins}",
+                f"set_false_path -hold -through {pins}",
+            ]
+        else:
+            lines.append(f"set_false_path -through {pins}")
+    return "\n".join(lines)
 
 
 def _filled(template: str, values: dict[str, Any]) -> str:

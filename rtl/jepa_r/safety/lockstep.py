@@ -36,7 +36,9 @@ class Lockstep(Macro):
     r_en, r_fetch, r_addr : ``Out(1)``, ``Out(1)``, ``Out(32)``
         Main reads a word. Reads are not held back; nothing may change by a read.
     q_write : ``Out(1)``
-        Main stores to ``r_addr``. The store comes later; now its address is to be checked.
+        Main stores to ``r_addr``. The store comes later; now it is to be checked.
+    q_data : ``Out(32)``
+        What main stores: for the check alone.
     r_code, r_error : ``In(39)``, ``In(1)``
         One cycle after ``r_en``, the code word; after it or ``q_write``, that it is refused. A
         store that is refused, or whose address is above what the code covers, does not come.
@@ -82,6 +84,7 @@ class Lockstep(Macro):
                 "r_fetch": Out(1),
                 "r_addr": Out(32),
                 "q_write": Out(1),
+                "q_data": Out(32),
                 "r_code": In(CODE_BITS),
                 "r_error": In(1),
                 "w_en": Out(1),
@@ -174,6 +177,7 @@ class Lockstep(Macro):
             self.r_fetch.eq(main.bus_fetch),
             self.r_addr.eq(main.bus_addr),
             self.q_write.eq(main.bus_en & main.bus_write),
+            self.q_data.eq(main.bus_wcode),
             release.en.eq(self.q_write & ~above.any()),
             release.store.eq(Cat(place, main.bus_wcode)),
             release.refused.eq(self.r_error),
