@@ -18,7 +18,7 @@ from attrs import asdict, evolve, field, fields, frozen, has
 
 __all__ = [
     "PRESETS", "ChipConfig", "ClusterConfig", "ConfigError", "MemoryContract", "PlannerConfig",
-    "SharedConfig", "TileConfig", "load",
+    "SafetyConfig", "SharedConfig", "TileConfig", "load",
 ]  # fmt: skip
 
 
@@ -293,6 +293,77 @@ class PlannerConfig:
 
 
 @frozen(kw_only=True)
+class SafetyConfig:
+    """The safety island.
+
+    What its firmware knows of the arm is in :mod:`jepa_r.safety.arm`, not here; its control period
+    is 100 000 cycles, 1 ms at 100 MHz. Times of the second channel are in cycles of its clock.
+
+    Attributes
+    ----------
+    clock_mhz, guard_mhz
+        Clocks of the island's processor and of the second channel, which is the slower one: no
+        change of its outputs may be lost on the way to the first.
+    skew
+        Cycles between the two processors.
+    scrub_interval
+        Cycles from one word of a memory that is scrubbed to the next.
+    ping_cycles
+        Cycles of the island in which every alert wire is tested once.
+    oldest_image
+        Lowest version of the firmware that is taken.
+    heartbeat_cycles
+        Longest time without a sign of life of the alert unit.
+    drive_test_cycles, drive_pulse_cycles, drive_follow_cycles
+        Period of the tests of the drives, length of each, and how fast a drive must read back.
+    discrepancy_cycles
+        How long the contacts of the emergency stop may agree.
+    rearm_min_cycles, rearm_max_cycles
+        Time between the two steps of a re-arm.
+    """
+
+    clock_mhz: int = field(default=100, validator=_between(1, 1000))
+    guard_mhz: int = field(default=32, validator=_between(1, 1000))
+    skew: int = field(default=2, validator=_between(1, 3))
+    scrub_interval: int = field(default=256, validator=_between(6, 1 << 16))
+    ping_cycles: int = field(default=960_000, validator=_between(192, 1 << 24))
+    oldest_image: int = field(default=1, validator=_between(0, (1 << 32) - 1))
+    heartbeat_cycles: int = field(default=64_000, validator=_between(1, 1 << 24))
+    drive_test_cycles: int = field(default=320_000, validator=_between(8, 1 << 30))
+    drive_pulse_cycles: int = field(default=64, validator=_between(2, 1 << 20))
+    drive_follow_cycles: int = field(default=32, validator=_between(1, 1 << 20))
+    discrepancy_cycles: int = field(default=320_000, validator=_between(1, 1 << 30))
+    rearm_min_cycles: int = field(default=3_200, validator=_between(1, 1 << 30))
+    rearm_max_cycles: int = field(default=320_000_000, validator=_between(1, 1 << 30))
+
+    def __attrs_post_init__(self):
+        if self.guard_mhz >= self.clock_mhz:
+            raise ConfigError(
+                f"guard_mhz is {self.guard_mhz}; it must be below clock_mhz, {self.clock_mhz}: "
+                "pulses of the second channel must be seen by the first"
+            )
+        for low, high in (
+            ("drive_follow_cycles", "drive_pulse_cycles"),
+            ("rearm_min_cycles", "rearm_max_cycles"),
+        ):
+            if getattr(self, low) >= getattr(self, high):
+                raise ConfigError(
+                    f"{low} is {getattr(self, low)}; it must be below {high}, {getattr(self, high)}"
+                )
+        if self.drive_test_cycles < 4 * self.drive_pulse_cycles:
+            raise ConfigError(
+                f"drive_test_cycles is {self.drive_test_cycles}; it must be at least "
+                f"{4 * self.drive_pulse_cycles}, four pulses"
+            )
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal name of the island."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@frozen(kw_only=True)
 class ChipConfig:
     """A whole chip.
 
@@ -316,6 +387,8 @@ class ChipConfig:
         Sizes of the planner.
     latent_words
         Words (of a row of the encoder's array) in each of the four slots of the latent store.
+    safety
+        The safety island beside the chip; it is a top of its own, with a hash of its own.
     """
 
     name: str = field(validator=_text)
@@ -330,6 +403,7 @@ class ChipConfig:
     concurrent: bool = field(default=True)
     planner: PlannerConfig = field(factory=PlannerConfig, validator=_group(PlannerConfig))
     latent_words: int = field(default=4096, validator=_between(2, 1 << 18))
+    safety: SafetyConfig = field(factory=SafetyConfig, validator=_group(SafetyConfig))
 
     def __attrs_post_init__(self):
         if not isinstance(self.concurrent, bool):
@@ -383,9 +457,9 @@ class ChipConfig:
 
     @property
     def hash(self) -> str:
-        """Hexadecimal name of everything but the name."""
+        """Hexadecimal name of everything but the name and the island."""
         table = asdict(self)
-        del table["name"]
+        del table["name"], table["safety"]
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from .chip import Chip
 from .cluster.cluster import Cluster
 from .config import ChipConfig, ClusterConfig, ConfigError
 from .planner.planner import Planner
+from .safety.island import Island
 from .tile.tile import Tile
 from .vector.unit import VectorUnit
 
@@ -44,6 +45,7 @@ def _planner(chip: ChipConfig) -> Component:
 TOPS: dict[str, Callable[[ChipConfig], Component]] = {
     "chip": lambda chip: Chip(config=chip),
     "cluster": lambda chip: Cluster(config=chip.encoder),
+    "island": lambda chip: Island(config=chip.safety, ai_mhz=chip.clock_mhz),
     "planner": _planner,
     "predictor": lambda chip: Cluster(config=_predictor_of(chip)),
     "tile": lambda chip: _tile(chip.encoder),

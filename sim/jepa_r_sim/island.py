@@ -1,0 +1,373 @@
+"""The verilated safety island with clocks of its own, and a world that Python decides on.
+
+The model runs as a program of its own, which takes orders a line each: pins, clocks, packets, and
+how long to run. It tells every change of what the island shows, with its time. Time is in
+picoseconds, so that clocks of any ratio, stopped ones and glitches can be given.
+"""
+
+import subprocess
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from attrs import define, field, frozen
+
+from jepa_r.config import SafetyConfig
+from jepa_r.safety.island import Island
+from jepa_r.safety.map import ALERTS, State
+
+from .cosim import Simulation, build
+
+__all__ = ["PS_PER_US", "Event", "IslandModel", "build_island", "image_words"]
+
+PS_PER_US = 1_000_000
+
+#: Keys of a re-arm of the second channel, and what says that its cause was read.
+_CAUSE_READ, _FIRST_KEY, _SECOND_KEY = 0x100, 0xA6, 0x39
+
+_MAIN = r"""
+#include "Vtop.h"
+#include "verilated.h"
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <iostream>
+#include <map>
+#include <sstream>
+#include <string>
+
+struct Clock {
+  int64_t period, next;
+  CData* pin;
+};
+
+struct Stream {
+  std::deque<uint64_t> words;  // bit 32: last
+};
+
+static VerilatedContext context;
+static Vtop* top;
+static std::map<std::string, Clock> clocks;
+static Stream image, commands, joints, panel;
+static int64_t now = 0;
+static uint32_t drives[2] = {0, 0};
+static int stuck[2] = {-1, -1};
+static std::map<std::string, uint64_t> shown;
+
+static void show(const char* name, uint64_t value) {
+  auto at = shown.find(name);
+  if (at != shown.end() && at->second == value) return;
+  shown[name] = value;
+  std::printf("E %lld %s %llu\n", (long long)now, name, (unsigned long long)value);
+}
+
+static void look() {
+  show("state", top->state);
+  show("is_open", top->is_open);
+  show("sto_a", top->sto_a);
+  show("sto_b", top->sto_b);
+  show("brake", top->brake);
+  show("alerts", top->alerts);
+  show("first_alert", top->first_alert);
+  show("load_fault", top->load_fault);
+  show("image_request", top->image_request);
+  show("trip_sources", top->trip_sources);
+  show("trip_cause", top->trip_cause);
+  show("ai_release", top->ai_release);
+}
+
+static void torques() {
+  std::printf("T %lld", (long long)now);
+  for (int n = 0; n < 7; ++n) std::printf(" %d", (int32_t)top->torque[n]);
+  std::printf("\n");
+}
+
+template <typename Data, typename Bit>
+static void drive(Stream& stream, Data& data, Bit& last, Bit& valid) {
+  const bool any = !stream.words.empty();
+  valid = any;
+  data = any ? (uint32_t)stream.words.front() : 0;
+  last = any ? (stream.words.front() >> 32) & 1 : 0;
+}
+
+static void edge(const std::string& name, Clock& clock) {
+  const bool rise = !*clock.pin;
+  bool image_taken = false, joints_taken = false, panel_taken = false, commands_taken = false;
+  if (rise && name == "safe") {
+    image_taken = top->image___05Ftvalid && top->image___05Ftready;
+    joints_taken = top->joints___05Ftvalid && top->joints___05Ftready;
+    panel_taken = top->panel___05Fvalid && top->panel___05Fready;
+  }
+  if (rise && name == "ai") commands_taken = top->commands___05Ftvalid && top->commands___05Ftready;
+  *clock.pin = rise;
+  top->eval();
+  if (!rise) return;
+  if (image_taken) image.words.pop_front();
+  if (joints_taken) joints.words.pop_front();
+  if (panel_taken) panel.words.pop_front();
+  if (commands_taken) commands.words.pop_front();
+  if (name == "safe") {
+    drive(image, top->image___05Ftdata, top->image___05Ftlast, top->image___05Ftvalid);
+    drive(joints, top->joints___05Ftdata, top->joints___05Ftlast, top->joints___05Ftvalid);
+    top->panel___05Fvalid = !panel.words.empty();
+    top->panel___05Fpayload = panel.words.empty() ? 0 : panel.words.front();
+  }
+  if (name == "ai")
+    drive(commands, top->commands___05Ftdata, top->commands___05Ftlast, top->commands___05Ftvalid);
+  if (name == "guard") {
+    // Drives follow after eight cycles, unless they are stuck.
+    const int told[2] = {top->sto_a, top->sto_b};
+    for (int n = 0; n < 2; ++n) drives[n] = drives[n] << 1 | told[n];
+    top->feedback_a = stuck[0] < 0 ? drives[0] >> 8 & 1 : stuck[0];
+    top->feedback_b = stuck[1] < 0 ? drives[1] >> 8 & 1 : stuck[1];
+  }
+  top->eval();
+  look();
+  if (name == "safe" && top->torque_valid) torques();
+}
+
+static bool run(int64_t until, const std::string& name, uint64_t value) {
+  if (!name.empty() && shown[name] == value) return true;
+  for (;;) {
+    std::string first;
+    for (auto& [key, clock] : clocks)
+      if (clock.period && (first.empty() || clock.next < clocks[first].next)) first = key;
+    if (first.empty() || clocks[first].next > until) break;
+    Clock& clock = clocks[first];
+    now = clock.next;
+    edge(first, clock);
+    clock.next += clock.period / 2;
+    if (!name.empty() && shown[name] == value) return true;
+  }
+  now = until;
+  return false;
+}
+
+int main(int argc, char** argv) {
+  context.commandArgs(argc, argv);
+  context.randReset(2);
+  context.randSeed(1);
+  top = new Vtop{&context};
+  const std::map<std::string, CData*> pins = {
+      {"safe_rst", &top->safe_rst}, {"guard_rst", &top->guard_rst}, {"arm", &top->arm},
+      {"restart", &top->restart},   {"estop_a", &top->estop_a},     {"estop_b", &top->estop_b},
+      {"ai_verdict", &top->ai_verdict}};
+  const std::map<std::string, Stream*> streams = {
+      {"image", &image}, {"commands", &commands}, {"joints", &joints}};
+  clocks["safe"] = {0, 0, &top->safe_clk};
+  clocks["guard"] = {0, 0, &top->guard_clk};
+  clocks["ai"] = {0, 0, &top->ai_clk};
+  for (const char* name : {"safe", "guard", "ai"}) *clocks[name].pin = 0;
+  top->image___05Ftvalid = top->joints___05Ftvalid = 0;
+  top->commands___05Ftvalid = top->panel___05Fvalid = 0;
+  top->feedback_a = top->feedback_b = 0;
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    std::istringstream in(line);
+    std::string order, name;
+    in >> order;
+    if (order == "pin") {
+      int value;
+      in >> name >> value;
+      *pins.at(name) = value;
+      top->eval();
+      look();
+    } else if (order == "clock") {
+      int64_t period;
+      in >> name >> period;
+      if (!clocks[name].period) clocks[name].next = now + period / 2;
+      clocks[name].period = period;
+    } else if (order == "glitch") {
+      // Two edges, so close to each other that the next one is on time.
+      in >> name;
+      edge(name, clocks[name]);
+      edge(name, clocks[name]);
+    } else if (order == "packet") {
+      int count;
+      uint64_t word;
+      in >> name >> count;
+      for (int n = 0; n < count; ++n) {
+        in >> word;
+        streams.at(name)->words.push_back(word | (uint64_t)(n == count - 1) << 32);
+      }
+    } else if (order == "panel") {
+      uint64_t word;
+      in >> word;
+      panel.words.push_back(word);
+    } else if (order == "stuck") {
+      int drive, value;
+      in >> drive >> value;
+      stuck[drive] = value;
+    } else if (order == "run") {
+      int64_t time;
+      in >> time;
+      run(now + time, "", 0);
+    } else if (order == "until") {
+      int64_t time;
+      uint64_t value;
+      in >> name >> value >> time;
+      std::printf("U %d\n", (int)run(now + time, name, value));
+    }
+    std::printf(". %lld\n", (long long)now);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+"""
+
+
+@frozen
+class Event:
+    """A change of what the island shows.
+
+    Attributes
+    ----------
+    time_ps
+        When.
+    name, value
+        Which output, and what it is from then on.
+    """
+
+    time_ps: int
+    name: str
+    value: int
+
+
+def build_island(config: SafetyConfig, *, ai_mhz: int) -> Simulation:
+    """Compile an island."""
+    return build(Island(config=config, ai_mhz=ai_mhz), name="island", main=_MAIN)
+
+
+def image_words(data: bytes) -> list[int]:
+    """Words of an image file."""
+    return [int.from_bytes(data[n : n + 4], "little") for n in range(0, len(data), 4)]
+
+
+@define
+class IslandModel:
+    """A running island. Use it as a context.
+
+    Attributes
+    ----------
+    simulation, config, ai_mhz
+        What runs.
+    time_ps
+        Time.
+    events, torques
+        What has happened: changes, and torques that left, each with its time.
+    """
+
+    simulation: Simulation
+    config: SafetyConfig
+    ai_mhz: int
+    time_ps: int = 0
+    events: list[Event] = field(factory=list)
+    torques: list[tuple[int, tuple[int, ...]]] = field(factory=list)
+    shown: dict[str, int] = field(factory=dict)
+    _process: Any = None
+
+    def __enter__(self) -> "IslandModel":
+        program = self.simulation.directory / self.simulation.top
+        self._process = subprocess.Popen(
+            [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def _order(self, text: str) -> bool:
+        source, sink = self._process.stdin, self._process.stdout
+        source.write(text + "\n")
+        source.flush()
+        reached = False
+        for line in sink:
+            kind, *rest = line.split()
+            if kind == "E":
+                event = Event(int(rest[0]), rest[1], int(rest[2]))
+                self.events.append(event)
+                self.shown[event.name] = event.value
+            elif kind == "T":
+                self.torques.append((int(rest[0]), tuple(int(word) for word in rest[1:])))
+            elif kind == "U":
+                reached = rest[0] == "1"
+            else:
+                self.time_ps = int(rest[0])
+                return reached
+        raise RuntimeError("the model of the island has ended")
+
+    # The world
+
+    def pin(self, name: str, value: int) -> None:
+        """Set an input."""
+        self._order(f"pin {name} {int(value)}")
+
+    def clock(self, name: str, period_ps: int) -> None:
+        """Give a clock (``safe``, ``guard`` or ``ai``) another period; 0 stops it."""
+        self._order(f"clock {name} {period_ps}")
+
+    def glitch(self, name: str) -> None:
+        """Two edges of a clock now, besides its own."""
+        self._order(f"glitch {name}")
+
+    def packet(self, stream: str, words: Sequence[int]) -> None:
+        """Send words, the last one as such, on ``image``, ``commands`` or ``joints``."""
+        self._order(f"packet {stream} {len(words)} {' '.join(map(str, words))}")
+
+    def stick(self, drive: int, value: int) -> None:
+        """Let a drive's read-back be stuck; -1: not."""
+        self._order(f"stuck {drive} {value}")
+
+    def run(self, microseconds: float) -> None:
+        """Let time pass."""
+        self._order(f"run {round(microseconds * PS_PER_US)}")
+
+    def until(self, name: str, value: int, *, within_us: float) -> bool:
+        """Let time pass until an output has a value; whether it came to that."""
+        return self._order(f"until {name} {value} {round(within_us * PS_PER_US)}")
+
+    # What is done again and again
+
+    def power_on(self) -> None:
+        """Reset both channels with all clocks running, everything as it should be."""
+        self.pin("safe_rst", 1)
+        self.pin("guard_rst", 1)
+        for name, value in {"arm": 0, "restart": 0, "estop_a": 1, "estop_b": 0}.items():
+            self.pin(name, value)
+        self.pin("ai_verdict", 1)
+        for name, mhz in (
+            ("safe", self.config.clock_mhz),
+            ("guard", self.config.guard_mhz),
+            ("ai", self.ai_mhz),
+        ):
+            self.clock(name, round(PS_PER_US / mhz))
+        self.run(1)
+        self.pin("safe_rst", 0)
+        self.pin("guard_rst", 0)
+
+    def rearm(self) -> None:
+        """What the operator does: read the cause, then the two steps."""
+        self._order(f"panel {_CAUSE_READ}")
+        self.run(2)
+        self._order(f"panel {_FIRST_KEY}")
+        self.run(2 * self.config.rearm_min_cycles / self.config.guard_mhz)
+        self._order(f"panel {_SECOND_KEY}")
+        self.run(2)
+
+    def state(self) -> str:
+        """Name of the state of channel A."""
+        word = self.shown["state"]
+        return State(word).name if word in list(State) else "RESET"
+
+    def alerts(self, which: str = "alerts") -> set[str]:
+        """Names of alerts."""
+        bits = self.shown[which]
+        return {alert.name for n, alert in enumerate(ALERTS) if bits >> n & 1}
