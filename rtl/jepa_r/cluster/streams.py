@@ -71,8 +71,8 @@ class ArrayStream(Macro):
     """Reads the operands of a chain of passes.
 
     B's rows of the first pass are read from :data:`ISSUE` cycles after ``start``; A follows N
-    cycles later, and the next pass's B is read while A streams. The next operation may start as soon as its B
-    may enter the array, while the last A of this one is still read.
+    cycles later, and the next pass's B is read while A streams. The next operation may start as
+    soon as its B may enter the array, while the last A of this one is still read.
 
     Parameters
     ----------
