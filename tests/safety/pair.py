@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
     }
     top.rst = 0;
     uint64_t code = 0, reads = 0, writes = 0, hash = 14695981039346656037u, cycle = 0;
-    uint64_t corrected = 0, uncorrectable = 0, traps = 0, alert = 0, stopped = 0, early = 0;
+    uint64_t corrected = 0, uncorrectable = 0, traps = 0, alert = 0, stopped = 0;
     bool error = false;
     for (; cycle < limit && !stopped; ++cycle) {
       top.clk = 0;
@@ -73,15 +73,14 @@ int main(int argc, char** argv) {
         hash = (hash ^ top.w_addr) * 1099511628211u;
         hash = (hash ^ top.w_code) * 1099511628211u;
         ++writes;
-        if (alert) early = 1;
         if (top.w_addr == stop) stopped = uint32_t(top.w_code);
       }
       top.clk = 1;
       top.eval();
     }
     std::fprintf(told, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
-                 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\\n", stopped, cycle, reads,
-                 writes, hash, corrected, uncorrectable, traps, alert, early);
+                 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\\n", stopped, cycle, reads,
+                 writes, hash, corrected, uncorrectable, traps, alert);
   }
   return std::fclose(told);
 }
@@ -101,7 +100,6 @@ class Outcome:
     uncorrectable: int
     traps: int
     alert: int
-    late_write: int
 
 
 class Pair:
@@ -109,6 +107,7 @@ class Pair:
 
     def __init__(self, *, skew=2):
         self.simulation = build(Lockstep(skew=skew), name=f"pair_{skew}", main=_MAIN)
+        self.zeros = [encode(0, 4 * n) for n in range(0x8000)]
 
     def run(self, words, plan, *, workdir, stop, cycles=100_000):
         """Outcomes of runs of a program of ``words`` from address 0.
@@ -117,7 +116,7 @@ class Pair:
         flip in its address.
         """
         workdir.mkdir(parents=True, exist_ok=True)
-        codes = [encode(0, 4 * n) for n in range(0x8000)]
+        codes = [*self.zeros]
         for n, word in enumerate(words):
             codes[n] = encode(word, 4 * n)
         memory, lines, told = (workdir / name for name in ("memory", "plan", "told"))

@@ -4,6 +4,10 @@ import random
 
 import pytest
 
+from jepa_r.safety.lockstep import Lockstep
+from jepa_r.safety.replica import Replica
+from jepa_r_sim.formal import mutant
+
 from .pair import Pair
 
 DATA, STOP = 0x1_0000, 0x1_1FFC
@@ -86,37 +90,80 @@ def pair():
     return Pair()
 
 
-@pytest.mark.slow
-def test_a_program_runs_on_the_pair_without_an_alert(pair, tmp_path):
-    (run,) = pair.run(program(), [(NEVER, 0, 0)], workdir=tmp_path, stop=STOP)
-    assert run.stopped == result()
-    assert (run.alert, run.corrected, run.uncorrectable, run.traps) == (0, 0, 0, 0)
-    assert run.writes == 3 * 12 + 1
+@pytest.fixture(scope="module")
+def right(pair, tmp_path_factory):
+    """The program without a flip."""
+    return pair.run(
+        program(), [(NEVER, 0, 0)], workdir=tmp_path_factory.mktemp("right"), stop=STOP
+    )[0]  # fmt: skip
 
 
-@pytest.mark.slow
-def test_every_bit_that_flips_before_the_split_is_corrected_or_flagged(pair, tmp_path):
-    """F7: single bits of words and addresses, at random reads of a program."""
-    (right,) = pair.run(program(), [(NEVER, 0, 0)], workdir=tmp_path / "right", stop=STOP)
+def test_a_program_runs_on_the_pair_without_an_alert(right):
+    assert right.stopped == result()
+    assert (right.alert, right.corrected, right.uncorrectable, right.traps) == (0, 0, 0, 0)
+    assert right.writes == 3 * 12 + 1
+
+
+def flips(pair, right, workdir, *, singles, doubles, places):
+    """Runs with one read falsified: with one wrong bit, with two, from another address."""
     rng = random.Random(7)
-    # What is read last has no time to show.
+    # What is read last has no time to show; what is read before the vector is set has no handler.
     reads = right.reads - 2
-    singles = [(rng.randrange(reads), 1 << rng.randrange(39), 0) for _ in range(2000)]
-    doubles = [
-        (rng.randrange(reads), sum(1 << n for n in rng.sample(range(39), 2)), 0) for _ in range(500)
-    ]
-    places = [(rng.randrange(reads), 0, 4 << rng.randrange(15)) for _ in range(500)]
-    plan = singles + doubles + places
-    outcomes = pair.run(program(), plan, workdir=tmp_path / "flips", stop=STOP)
-    print(f"F7: {len(singles)} single bits, {len(doubles)} doubles, {len(places)} addresses")  # noqa: T201
-    for _ in singles:
-        run = outcomes.pop(0)
+    bits = [(rng.randrange(reads), 1 << rng.randrange(39), 0) for _ in range(singles)]
+    plan = [
+        *((rng.randrange(2, reads), sum(1 << n for n in rng.sample(range(39), 2)), 0)
+          for _ in range(doubles)),
+        *((rng.randrange(2, reads), 0, 4 << rng.randrange(15)) for _ in range(places)),
+    ]  # fmt: skip
+    runs = pair.run(program(), bits + plan, workdir=workdir, stop=STOP)
+    return runs[:singles], runs[singles:]
+
+
+def check_flips(right, corrected, flagged):
+    for run in corrected:
         assert (run.corrected, run.uncorrectable, run.alert) == (1, 0, 0)
         assert (run.stopped, run.hash, run.cycles) == (right.stopped, right.hash, right.cycles)
-    for run in outcomes:
+    for run in flagged:
         # The core has a bus error: it goes to its handler, and both cores do.
-        assert (run.uncorrectable >= 1, run.corrected, run.alert) == (True, 0, 0)
+        assert (run.uncorrectable, run.corrected, run.alert) == (1, 0, 0)
         assert (run.stopped, run.traps) == (0x7FF, 1)
+
+
+@pytest.mark.parametrize(
+    ("singles", "doubles", "places"),
+    [(60, 20, 20), pytest.param(2000, 500, 500, marks=pytest.mark.slow)],
+)
+def test_every_bit_that_flips_before_the_split_is_corrected_or_flagged(
+    singles, doubles, places, pair, right, tmp_path
+):
+    """F7: bits of words and addresses, at random reads of a program."""
+    counts = {"singles": singles, "doubles": doubles, "places": places}
+    check_flips(right, *flips(pair, right, tmp_path, **counts))
+
+
+#: What the replica says, what it says with the bug, and what fails then.
+BUGS = {
+    "a word that is wrong is no bus error": (
+        "core.bus_error.eq(error | self.uncorrectable)",
+        "core.bus_error.eq(error)",
+        r"\(\d+, 0\) == \(2047, 1\)",
+    ),
+    "the code is not bound to the address": (
+        "decoder.address.eq(core.bus_addr)",
+        "decoder.address.eq(0), encoder.address.eq(0)",
+        r"== \(1, 0, 0\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(bug, right, monkeypatch, tmp_path):
+    old, new, message = BUGS[bug]
+    monkeypatch.setitem(Lockstep.__init__.__globals__, "Replica", mutant(Replica, old, new))
+    counts = {"singles": 20, "doubles": 10, "places": 10}
+    with pytest.raises(AssertionError, match=message):
+        check_flips(right, *flips(Pair(), right, tmp_path, **counts))
 
 
 @pytest.mark.slow
