@@ -12,7 +12,7 @@ __all__ = ["Comparator", "Rail", "Side"]
 
 
 class Side(enum.Enum):
-    """Which of the compared values is falsified."""
+    """Which of the compared values is falsified; in the self test, which of them is 1."""
 
     MAIN = 0
     CHECKER = 1
@@ -124,13 +124,18 @@ class Comparator(wiring.Component):
     **Self test.** It falsifies the rails' inputs, where the compared values still pass, so that no
     input is exchanged for a pattern and left so. The processors go on meanwhile, and one rail is
     tested while the other watches: there is no cycle without a comparison. For each rail: nothing
-    falsified (must be quiet); each of the ``width`` bits on each side, one a cycle (``2 * width``
-    patterns; the rail must see each one and the other none); then error forcing: one more, which
-    the rail's alerts take, must show on both paths and must keep, for two cycles. The release loses
-    nothing by that: forcing waits until it is empty, so the processor stores little during a test.
-    A test in which anything is not as it must be, that is not at its end after
-    :attr:`deadline_cycles` cycles or in which ``test_allowed`` falls is a fault: it ends with
-    ``test_good`` low and an alert that stays.
+    falsified (must be quiet); each of the ``width`` bits as 1 on main's side and 0 on the
+    checker's, then the other way round, one a cycle (``2 * width`` patterns; the rail must see each
+    one and the other none); then error forcing: one more, which the rail's alerts take, must show
+    on both paths and must keep, for two cycles. The release loses nothing by that: forcing waits
+    until it is empty, so the processor stores little during a test. A test in which anything is not
+    as it must be, that is not at its end after :attr:`deadline_cycles` cycles or in which
+    ``test_allowed`` falls is a fault: it ends with ``test_good`` low and an alert that stays.
+
+    A pattern falsifies one side, and the bit's value says which. If it did not, a stuck bit would
+    pass while the processors' values hide it; so all that a rail is given is tested with both
+    values, whatever the processors do. What is stuck before the place of falsification shows as
+    soon as the processors make the other value.
 
     Parameters
     ----------
@@ -186,6 +191,9 @@ class Comparator(wiring.Component):
         self._width = width
         self.rail_p = Rail(width=width, skew=skew, inverted=False)
         self.rail_n = Rail(width=width, skew=skew, inverted=True)
+        #: A test runs; cycles until it is too late.
+        self.testing = Signal()
+        self.left = Signal(range(self.deadline_cycles))
         super().__init__({
             "main": In(width),
             "checker": In(width),
@@ -228,18 +236,19 @@ class Comparator(wiring.Component):
         ]
 
         bit = Signal(range(self._width))
-        side = Signal(Side)
+        side, live = Signal(Side), Signal()
         falsify = Signal(2)
-        testing, failed = self._test(m, positive, negative, bit, side, falsify)
+        failed = self._test(m, positive, negative, bit, side, falsify)
 
         injecting = Signal()
-        m.d.comb += injecting.eq(self.inject & self.test_allowed & ~testing)
+        m.d.comb += injecting.eq(self.inject & self.test_allowed & ~self.testing)
         place = Signal(range(self._width))
         wrong = Signal(self._width)
         on = Signal(Side)
         m.d.comb += [
-            place.eq(Mux(testing, bit, self.inject_bit)),
-            on.eq(Mux(testing, side, self.inject_side)),
+            place.eq(Mux(self.testing, bit, self.inject_bit)),
+            live.eq(self.main.bit_select(bit, 1)),
+            on.eq(Mux(self.testing, side ^ live, self.inject_side)),
             wrong.eq(Cat(place == n for n in range(self._width))),
         ]
         for number, rail in enumerate((positive, negative)):
@@ -253,7 +262,8 @@ class Comparator(wiring.Component):
         return m
 
     def _test(self, m, positive, negative, bit, side, falsify):
-        """Sequence of the self test; whether it runs, and whether it fails in this cycle."""
+        """Sequence of the self test; whether it fails in this cycle."""
+        testing, left = self.testing, self.left
         differs, alerts, shut = Signal(2), Signal(2), Signal(2)
         m.d.comb += [
             differs.eq(Cat(positive.differs, ~negative.differs)),
@@ -261,7 +271,7 @@ class Comparator(wiring.Component):
             shut.eq(Cat(~positive.open, negative.open)),
         ]
 
-        step, second, testing = Signal(_Step), Signal(), Signal()
+        step, second = Signal(_Step), Signal()
         tested = Signal(2)
         # What the two rails must see, and show, in this cycle.
         seen, shown = Signal(2), Signal(2)
@@ -308,7 +318,6 @@ class Comparator(wiring.Component):
                 m.d.comb += finished.eq(1)
 
         # The deadline is held by a counter that knows nothing of the steps.
-        left = Signal(range(self.deadline_cycles))
         m.d.comb += failed.eq(
             testing
             & (
@@ -326,4 +335,4 @@ class Comparator(wiring.Component):
             m.d.sync += left.eq(left - 1)
             with m.If(failed | finished):
                 m.d.sync += [testing.eq(0), self.test_done.eq(1), self.test_good.eq(~failed)]
-        return testing, failed
+        return failed

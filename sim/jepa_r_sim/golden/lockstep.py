@@ -46,7 +46,7 @@ def released(
 def self_test_cycles(width: int) -> int:
     """Cycles from the start of a self test to its end.
 
-    Each of two rails: a quiet cycle, every bit on both sides, one that is forced and two in which
+    Each of two rails: a quiet cycle, every bit in both ways, one that is forced and two in which
     it shows; then a last look, and the result.
     """
     return sum(1 + 2 * width + 1 + 2 for _rail in "pn") + 1 + 1
