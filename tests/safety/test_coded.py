@@ -2,44 +2,34 @@ import itertools
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from jepa_r.emit import emit_verilog
 from jepa_r.safety.coded import CodedBank
 from jepa_r_sim.golden.code import decode, encode
 from jepa_r_sim.golden.coded import Bank
 
+from .simulation import Simulation
+
 WORDS, BASE, INTERVAL = 8, 0x1_0000, 8
-
-
-class Simulated:
-    """A bank that is compiled once, and reset before each testbench."""
-
-    def __init__(self):
-        self.dut = CodedBank(words=WORDS, base=BASE, interval=INTERVAL)
-        self.testbench = None
-        self.simulator = Simulator(self.dut)
-        self.simulator.add_clock(1e-6)
-        self.simulator.add_testbench(self.after_clearing)
-
-    async def after_clearing(self, ctx):
-        for _ in range(WORDS):
-            assert not ctx.get(self.dut.ready)
-            await ctx.tick()
-        assert ctx.get(self.dut.ready)
-        await self.testbench(ctx, self.dut)
-
-    def __call__(self, testbench):
-        # A testbench that never ran cannot be taken back: the first needs no reset.
-        if self.testbench is not None:
-            self.simulator.reset()
-        self.testbench = testbench
-        self.simulator.run()
 
 
 @pytest.fixture(scope="module")
 def simulate():
-    return Simulated()
+    """Run a testbench after the bank is cleared."""
+    simulation = Simulation(CodedBank(words=WORDS, base=BASE, interval=INTERVAL))
+    dut = simulation.dut
+
+    def run(testbench):
+        async def after_clearing(ctx):
+            for _ in range(WORDS):
+                assert not ctx.get(dut.ready)
+                await ctx.tick()
+            assert ctx.get(dut.ready)
+            await testbench(ctx, dut)
+
+        simulation(after_clearing)
+
+    return run
 
 
 async def write(ctx, dut, row, code, inject=0):

@@ -1,15 +1,21 @@
 import itertools
 import random
+from functools import cache
 
 import pytest
-from amaranth.sim import Simulator
 
 from jepa_r.safety.comparator import Comparator
 from jepa_r.safety.lockstep import Lockstep
 from jepa_r_sim.golden.code import encode
 from jepa_r_sim.golden.lockstep import first_alert, released, self_test_cycles
 
+from .simulation import Simulation
 from .stand_in import PERIOD, StandIn
+
+
+@cache
+def simulation_of(skew):
+    return Simulation(Lockstep(core=StandIn, skew=skew))
 
 
 class Run:
@@ -22,7 +28,8 @@ class Run:
     def __init__(
         self, cycles, *, skew=2, disturb=None, answer=None, refuse=None, memory=None, interrupts=0
     ):
-        self.dut = Lockstep(core=StandIn, skew=skew)
+        simulation = simulation_of(skew)
+        self.dut = simulation.dut
         self.cycles, self.disturb = cycles, disturb
         self.answer = answer or (lambda code, address, cycle: code)
         self.refuse = refuse or (lambda address, write: False)
@@ -31,10 +38,7 @@ class Run:
         self.writes, self.flags, self.alerts, self.done = [], [], [], None
         self.rng = random.Random(interrupts)
         self.interrupts = interrupts
-        simulator = Simulator(self.dut)
-        simulator.add_clock(1e-6)
-        simulator.add_testbench(self.testbench)
-        simulator.run()
+        simulation(self.testbench)
 
     async def testbench(self, ctx):
         dut = self.dut
