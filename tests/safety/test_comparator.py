@@ -88,6 +88,7 @@ def test_a_self_test_finds_every_stuck_bit_that_blinds_a_rail(width, tmp_path):
     assert missed == []
 
 
+@pytest.mark.slow
 def test_without_kept_rails_a_self_test_would_miss_some(tmp_path):
     """The check can fail: flattened, the rails are one, or falsified behind the comparison."""
     merged = GATES.replace("synth", f"{UNKEPT}\nsynth -flatten")

@@ -187,7 +187,7 @@ class Timed(Elaboratable):
         return m
 
 
-@pytest.mark.parametrize("width", [1, 102])
+@pytest.mark.parametrize("width", [102, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_self_test_ends_before_its_deadline(width, tmp_path):
     prove(Timed(width=width), depth=2, workdir=tmp_path)
 

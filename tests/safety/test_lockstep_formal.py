@@ -219,10 +219,8 @@ BUGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "bug",
-    [pytest.param(bug, marks=[] if bug == "narrow compare" else pytest.mark.slow) for bug in BUGS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug, monkeypatch, tmp_path):
     module, name, old, new = BUGS[bug]
     cls = mutant(getattr(module, name), old, new)

@@ -12,6 +12,9 @@ from .pair import Pair
 
 DATA, STOP = 0x1_0000, 0x1_1FFC
 
+#: Two cores take most of a minute to compile.
+pytestmark = pytest.mark.slow
+
 #: No read has this number: nothing is falsified.
 NEVER = 1 << 40
 
@@ -129,15 +132,9 @@ def check_flips(right, corrected, flagged):
         assert (run.stopped, run.traps) == (0x7FF, 1)
 
 
-@pytest.mark.parametrize(
-    ("singles", "doubles", "places"),
-    [(60, 20, 20), pytest.param(2000, 500, 500, marks=pytest.mark.slow)],
-)
-def test_every_bit_that_flips_before_the_split_is_corrected_or_flagged(
-    singles, doubles, places, pair, right, tmp_path
-):
+def test_every_bit_that_flips_before_the_split_is_corrected_or_flagged(pair, right, tmp_path):
     """F7: bits of words and addresses, at random reads of a program."""
-    counts = {"singles": singles, "doubles": doubles, "places": places}
+    counts = {"singles": 2000, "doubles": 500, "places": 500}
     check_flips(right, *flips(pair, right, tmp_path, **counts))
 
 
@@ -156,7 +153,6 @@ BUGS = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug, right, monkeypatch, tmp_path):
     old, new, message = BUGS[bug]
@@ -166,7 +162,6 @@ def test_a_planted_bug_is_found(bug, right, monkeypatch, tmp_path):
         check_flips(right, *flips(Pair(), right, tmp_path, **counts))
 
 
-@pytest.mark.slow
 def test_all_programs_of_riscv_tests_pass_on_the_pair(pair, tmp_path):
     programs = pytest.importorskip("tests.safety.test_riscv_tests")
     for source in programs.PROGRAMS:

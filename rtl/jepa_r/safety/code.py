@@ -133,11 +133,13 @@ class CodeDecoder(wiring.Component):
             "corrected": Out(1),
             "uncorrectable": Out(1),
         })
+        #: Sum of the columns of what is wrong.
+        self.syndrome = Signal(CHECK_BITS, reset_less=True)
 
     def elaborate(self, platform):
         m = Module()
+        syndrome = self.syndrome
         bound = Signal(CHECK_BITS, reset_less=True)
-        syndrome = Signal(CHECK_BITS, reset_less=True)
         word = Signal(32, reset_less=True)
         wrong = Signal(CODE_BITS)
         m.d.sync += [
