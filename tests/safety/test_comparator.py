@@ -45,6 +45,7 @@ def blind_and_found(width, tmp_path, script=GATES):
         cycle(rst=1)
     for _ in range(4):
         cycle()
+    before = faults.state()
     cycle(test_start=1, test_key=dut.KEY)
     for n in range(dut.deadline_cycles):
         if n == self_test_cycles(width) - 1:
@@ -59,9 +60,10 @@ def blind_and_found(width, tmp_path, script=GATES):
 
     after = faults.state()
     blind = []
-    for bit, live in itertools.product(range(width), (0, 2**width - 1)):
+    # What the test finds is an alert afterwards: what it is blind to shows before, too.
+    for bit, live, state in itertools.product(range(width), (0, 2**width - 1), (before, after)):
         for name in ("main", "checker"):
-            faults.values |= after
+            faults.values |= state
             values = {"main": live, "checker": live}
             # While tests are not allowed; the alert must be there in the next cycle and stay.
             cycle(test_allowed=0, **(values | {name: live ^ 1 << bit}))
