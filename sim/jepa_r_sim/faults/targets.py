@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from jepa_r.memory.secded import parities
-from jepa_r.safety.code import CHECK_BITS, CODE_BITS, DATA_COLUMNS, binding, unfit
+from jepa_r.safety.code import CHECK_BITS, CODE_BITS, DATA_COLUMNS, binding
 from jepa_r.safety.core import Core
 from jepa_r.safety.lockstep import Lockstep
 
@@ -119,10 +119,10 @@ class _Pair(wiring.Component):
             ),
             self.request.eq(pair.q_write),
             stored.eq(pair.w_en & ~pair.w_en_n),
-            bad.eq(unfit(pair.w_code, pair.w_addr)),
+            syndrome.eq(parities(pair.w_code, columns) ^ binding(pair.w_addr)),
+            bad.eq(~Cat(syndrome == column for column in (0, *columns)).any()),
             self.taken.eq(stored & ~bad),
             self.refused.eq(stored & bad),
-            syndrome.eq(parities(pair.w_code, columns) ^ binding(pair.w_addr)),
             self.w_data.eq(pair.w_code[:32] ^ Cat(syndrome == one for one in DATA_COLUMNS)),
             *(
                 getattr(self, f"{side}_{name}").eq(getattr(replica, name))
