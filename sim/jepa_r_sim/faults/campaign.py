@@ -57,6 +57,7 @@ __all__ = [
     "draw",
     "on_cluster",
     "on_this_machine",
+    "part_of",
     "run_campaign",
     "summarise",
     "wilson",
@@ -65,8 +66,8 @@ __all__ = [
 #: In the order of the command's result.
 CLASSES = ("masked", "latent", "detected", "contained", "safe_stop", "timeout", "silent")
 
-#: Faults of a shard: seconds of work.
-_SHARD = 512
+#: Faults of a shard: seconds of work, and one run of the stuck-at engine.
+_SHARD = 511
 #: Two-sided quantile of the normal distribution for 95 %.
 _Z = 1.959963984540054
 #: Seconds in which a scheduler must answer.
@@ -346,7 +347,7 @@ def summarise(campaign: Campaign, events: Events) -> dict[str, Any]:
     modules: dict[str, dict[str, int]] = {}
     names = [campaign.name_of(fault) for fault in campaign.faults]
     for name, kind in zip(names, kinds, strict=True):
-        part = modules.setdefault(_part(name), dict.fromkeys(CLASSES, 0))
+        part = modules.setdefault(part_of(name), dict.fromkeys(CLASSES, 0))
         part[CLASSES[kind]] += 1
     return {
         "injected": len(events),
@@ -382,7 +383,7 @@ def _histogram(cycles: npt.NDArray[np.int32]) -> dict[str, int]:
     return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
     """First part of a hierarchical name; ``top`` if it has but one."""
     part, dot, _ = name.partition(".")
     return part if dot else "top"

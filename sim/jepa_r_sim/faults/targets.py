@@ -12,12 +12,14 @@ from jepa_r.memory.secded import parities
 from jepa_r.safety.code import CHECK_BITS, CODE_BITS, DATA_COLUMNS, binding
 from jepa_r.safety.core import Core
 from jepa_r.safety.lockstep import Lockstep
+from jepa_r.safety.map import MEMORIES, REGISTERS
 
+from .. import firmware
 from ..golden.code import encode
 from .subject import Memory, Region, Strobe, Subject
 from .workload import DATA, impedance_data, impedance_program
 
-__all__ = ["TARGETS", "lockstep", "single", "untied"]
+__all__ = ["TARGETS", "lockstep", "self_test", "single", "untied"]
 
 _CODE_WORDS, _DATA_WORDS = 1024, 512
 
@@ -147,20 +149,48 @@ def _coded(words: npt.NDArray[np.uint32], base: int) -> npt.NDArray[np.uint64]:
 
 def single() -> Subject:
     """One core, whose stores nobody checks."""
-    store = Strobe(valid="write", payload=("bus_addr", "bus_wdata"))
     code, data = _words()
+    return _core(
+        "single core",
+        Region(base=0, words=code, store=False),
+        Region(base=DATA, words=data, fetch=False),
+    )
+
+
+def self_test() -> Subject:
+    """One core that runs the firmware from reset: its self test is what comes first."""
+    image = np.frombuffer(firmware.shipped().code, "<u4")
+    memories = {memory.name: memory for memory in MEMORIES}
+    words = {name: np.zeros(memory.size // 4, np.uint32) for name, memory in memories.items()}
+    words["CODE"][: len(image)] = image
+    for register in REGISTERS:
+        words["REGISTERS"][register.offset // 4] = register.reset
+    return _core(
+        "single core, firmware",
+        *(
+            Region(
+                base=memory.base,
+                words=words[name],
+                fetch=memory.fetch,
+                load=memory.load,
+                store=memory.store,
+            )
+            for name, memory in memories.items()
+        ),
+    )
+
+
+def _core(name: str, *regions: Region) -> Subject:
+    store = Strobe(valid="write", payload=("bus_addr", "bus_wdata"))
     return Subject(
-        name="single core",
+        name=name,
         design=_Single(),
         inside="core",
         released=(store,),
         requested=(store,),
         compared=tuple(_OUTPUTS),
         memory=Memory(
-            regions=(
-                Region(base=0, words=code, store=False),
-                Region(base=DATA, words=data, fetch=False),
-            ),
+            regions=regions,
             read="read",
             address="bus_addr",
             fetch="bus_fetch",
@@ -222,6 +252,7 @@ def untied() -> Subject:
 #: By the name that the command takes.
 TARGETS: dict[str, Callable[[], Subject]] = {
     "lockstep": lockstep,
+    "self-test": self_test,
     "single": single,
     "untied": untied,
 }
