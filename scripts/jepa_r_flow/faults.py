@@ -1,5 +1,7 @@
 """Fault-injection campaigns: bit flips in registers, stuck-at faults in the netlist."""
 
+import resource
+from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from jepa_r_sim.faults.campaign import (
     draw,
     on_cluster,
     on_this_machine,
+    part_of,
     run_campaign,
     summarise,
 )
@@ -100,7 +103,7 @@ def faults(
         else:
             stuck_at = build_stuck_at(subject, flips)
             campaign = _campaign_of_stuck_at(subject, stuck_at, count, seed)
-    built = perf_counter()
+    built, used = perf_counter(), _children_seconds()
     with stages.stage("inject") as progress:
         events = run_campaign(
             campaign,
@@ -121,21 +124,30 @@ def faults(
         **summarise(campaign, events),
         "build_seconds": round(built - began, 2),
         "seconds": round(perf_counter() - built, 2),
+        "processor_seconds": round(_children_seconds() - used, 2),
         "yosys": version("pyosys"),
     }
     if kind == "stuck-at":
         reached = events["diverged"] >= 0
+        unreached = [campaign.name_of(fault) for fault in campaign.faults[~reached]]
         result |= {
             "sites": len(stuck_at.sites),
             "flip_flops": stuck_at.flip_flops,
             "reached": int(reached.sum()),
-            "unreached_cases": [campaign.name_of(fault) for fault in campaign.faults[~reached]],
+            "unreached_cases": unreached,
+            "unreached_modules": dict(sorted(Counter(map(part_of, unreached)).items())),
         }
     result["passed"] = faults_passed(result)
     with replaced(output) as directory:
         draw_faults(directory / "picture.png", result)
         write_result(directory, "faults", result)
     return result | {"directory": str(output)}
+
+
+def _children_seconds() -> float:
+    """Processor time of all processes started from here that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def campaigns_root() -> Path:

@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
 
+from jepa_r_flow.fault_figures import CAMPAIGNS, render_faults
 from jepa_r_flow.figures import quoted, render, replaced_quote
 from jepa_r_flow.planning import render_planning
 from jepa_r_flow.scale import render_scale
 from jepa_r_flow.synthesis_figures import render_synthesis
+from jepa_r_sim.faults.campaign import CLASSES
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +47,19 @@ def test_the_readme_quotes_area_and_speed():
     assert small["mhz"] >= 262
     assert small["um2_in_array"] <= 7800
     assert all(p["mhz"] >= 2000 and p["um2"] <= 86 for p in figures["cells"]["asap7"]["points"])
+
+
+def test_the_readme_quotes_fault_campaigns():
+    figures = file("faults.json")
+    assert quoted((ROOT / "README.md").read_text(), "faults") == render_faults(figures).strip()
+    run = {name: figures[name] for name in CAMPAIGNS if name in figures}
+    for name, campaign in run.items():
+        assert sum(campaign[kind] for kind in CLASSES) == campaign["injected"]
+        if name in {"F1", "F2"}:
+            assert campaign["silent"] == campaign["timeout"] == campaign["late"] == 0
+        elif name in {"F1b", "untied"}:
+            assert campaign["silent"] > 0
+    assert run
 
 
 def test_quotes_are_replaced_and_nothing_else():
