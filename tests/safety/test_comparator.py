@@ -98,6 +98,18 @@ def test_without_kept_rails_a_self_test_would_miss_some(tmp_path):
     assert blind & ~found
 
 
+def test_no_stuck_bit_keeps_stores_from_leaving_without_an_alert(tmp_path):
+    dut = Comparator(width=4, skew=2)
+    faults = Faults(synthesize(dut, into=tmp_path, script=GATES)["top"])
+    for cycle in range(12):
+        faults.settle(**inputs(rst=int(cycle < 3)))
+        faults.clock()
+    faults.settle(**inputs())
+    shut = faults.ones ^ faults.lanes_where(open_p=1, open_n=0)
+    assert shut.bit_count() >= 2
+    assert faults.named(shut & faults.lanes_where(alert_p=0, alert_n=1)) == []
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

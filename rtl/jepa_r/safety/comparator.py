@@ -119,7 +119,7 @@ class Comparator(wiring.Component):
     Every cycle two rails (:class:`Rail`) compare all bits. If any differs in cycle t, both alert
     from t + 1 on: ``(alert_p, alert_n)`` is ``(0, 1)`` without alert and ``(1, 0)`` with one, and
     anything but ``(0, 1)`` is an alert. So is ``(open_p, open_n)``, the second path: open is
-    ``(1, 0)`` and nothing else.
+    ``(1, 0)`` and nothing else. A rail whose paths say different things is an alert, too.
 
     **Self test.** It falsifies the rails' inputs, where the compared values still pass, so that no
     input is exchanged for a pattern and left so. The processors go on meanwhile, and one rail is
@@ -251,13 +251,17 @@ class Comparator(wiring.Component):
             on.eq(Mux(self.testing, side ^ live, self.inject_side)),
             wrong.eq(Cat(place == n for n in range(self._width))),
         ]
+        # Whether a rail's two paths say different things: a bit of one of them flipped. Open would
+        # stay shut for good, and nobody would be told.
+        parted = Signal()
+        m.d.comb += parted.eq((positive.alert == positive.open) | (negative.alert == negative.open))
         for number, rail in enumerate((positive, negative)):
             here = Signal(name=f"falsify_{'pn'[number]}")
             m.d.comb += [
                 here.eq(injecting | falsify[number]),
                 rail.main.eq(self.main ^ Mux(here & (on == Side.MAIN), wrong, 0)),
                 rail.checker.eq(self.checker ^ Mux(here & (on == Side.CHECKER), wrong, 0)),
-                rail.fault.eq(self.fault | failed),
+                rail.fault.eq(self.fault | failed | parted),
             ]
         return m
 
