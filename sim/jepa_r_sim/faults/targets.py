@@ -238,6 +238,8 @@ def lockstep(*, name: str = "lockstep pair", ties: dict[str, int] | None = None)
         ),
         ties=ties or {},
         bound=design.skew + 1,
+        # Until then the checker is in reset, and there is nothing to compare.
+        first=design.skew,
     )
 
 
