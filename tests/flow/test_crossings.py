@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from jepa_r_flow.synthesis.yosys import run_yosys
 
 from jepa_r.clocking import CROSSINGS, Kind
 from jepa_r.config import PRESETS
 from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
+from jepa_r_sim.yosys import run_yosys
 
 CLOCKS = {"safe_clk": "safe", "guard_clk": "guard", "ai_clk": "ai"}
 
