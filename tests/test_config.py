@@ -38,7 +38,9 @@ GROUPS = {
 }  # fmt: skip
 
 #: What there is in a chip, as messages list it.
-CHIP_FIELDS = "clock_mhz, concurrent, encoder, latent_words, memory, name, planner, predictor, safety"
+CHIP_FIELDS = (
+    "clock_mhz, concurrent, encoder, latent_words, memory, name, planner, predictor, safety"
+)
 
 #: Range of every number.
 RANGES = {
