@@ -1,14 +1,11 @@
 """Netlists of emitted Verilog: how many flip-flops, what drives a port, and faults in them."""
 
 import json
-import subprocess
-import sys
 from functools import reduce
 from operator import and_, or_
 
 from jepa_r.emit import emit_verilog
-
-YOSYS = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
+from jepa_r_sim.yosys import run_yosys
 
 
 def synthesize(component, *, into, script):
@@ -16,12 +13,8 @@ def synthesize(component, *, into, script):
     into.mkdir(parents=True, exist_ok=True)
     emitted = emit_verilog(component, name="top", into=into / "verilog")
     files = " ".join(str(path.relative_to(into)) for path in emitted.files)
-    (into / "script.ys").write_text(script.format(files=files) + "\nwrite_json netlist.json\n")
-    process = subprocess.run(
-        [sys.executable, "-c", YOSYS, "script.ys"], cwd=into, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr
+    commands = script.format(files=files) + "\nwrite_json netlist.json\n"
+    run_yosys(commands, directory=into, what="synthesize")
     modules = json.loads((into / "netlist.json").read_text())["modules"]
     return {name.removeprefix("\\"): module for name, module in modules.items()}
 
