@@ -1,6 +1,9 @@
 """The quantised predictor: how near it stays to the float one, in what a planner sees."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +68,52 @@ def test_calibration_is_what_a_planner_begins_with():
     assert np.array_equal(again[0], actions)
     assert not np.array_equal(calibration_actions(NANO, candidates=500, seed=1)[0], actions)
     assert len(calibration_actions(NANO)[0]) == 37
+
+
+#: Prints a digest of everything that is integer in both quantised parts, and of their units.
+DIGEST = """
+import hashlib
+import numpy as np
+from attrs import asdict
+from jepa_r_sim.model import integer
+from jepa_r_sim.model.quantiser import calibration_patches, quantise, quantise_predictor
+from jepa_r_sim.model.shapes import MODELS
+from jepa_r_sim.model.weights import random_predictor_weights, random_weights
+
+def leaves(value):
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return [value]
+    return [leaf for each in value for leaf in leaves(each)]
+
+nano = MODELS["nano"]
+frames = calibration_patches(nano, frames=2)
+encoder = quantise(random_weights(nano, 0), frames)
+latents = np.stack([integer.encode(encoder, frame).latent for frame in frames])
+predictor = quantise_predictor(random_predictor_weights(nano, 0), latents)
+digest = hashlib.sha256()
+for leaf in leaves([asdict(encoder), asdict(predictor)]):
+    digest.update(leaf.tobytes() if isinstance(leaf, np.ndarray) else repr(leaf).encode())
+print(digest.hexdigest())
+"""
+
+
+def test_the_same_integers_on_every_machine():
+    """Other kernels of BLAS and NumPy add in another order; all of them run on any AMD64."""
+    kinds = ({}, {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "X86_V3"})
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            env=os.environ | kind,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for kind in kinds
+    ]
+    assert found[0]
+    assert found == found[:1] * len(kinds)
 
 
 def test_parameters_are_in_their_ranges(models):
