@@ -214,7 +214,9 @@ BUGS = {
     ),
     "no gate": (release, "Release", "there[-2] & is_open", "there[-2]"),
     "hold too short": (lockstep, "Lockstep", "return self._skew + 2", "return self._skew + 1"),
-    "address above the code": (lockstep, "Lockstep", "self.q_write & ~above.any()", "self.q_write"),
+    "address above the code": (
+        lockstep, "Lockstep", "release.en.eq(_stores(main))", "release.en.eq(self.q_write)",
+    ),
     "refusal of another store": (release, "Release", "there[0] & ~self.refused", "there[0]"),
 }  # fmt: skip
 

@@ -57,7 +57,7 @@ def delays(pair, skew):
     inputs = 39 + 1 + 2
     outputs = sum(width for _name, width in pair.compared)
     store = 16 + 39
-    return skew * (inputs + outputs) + (pair.hold_cycles - skew) * store + 2 * pair.hold_cycles
+    return skew * (inputs + outputs) + (pair.hold_cycles - skew) * store + pair.hold_cycles + 2
 
 
 def check_two_cores(modules, one, pair, *, skew, flat=False):

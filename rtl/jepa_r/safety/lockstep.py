@@ -135,7 +135,7 @@ class Lockstep(Macro):
             m.d.comb += its.eq(mine) if main.signature.members[name].flow == In else mine.eq(its)
         self._delay_inputs(m, main, checker)
         self._compare(m, main, checker)
-        self._release(m, main)
+        self._release(m, main, checker)
         return m
 
     def _delay_inputs(self, m, main, checker):
@@ -167,20 +167,22 @@ class Lockstep(Macro):
         for name in ("inject", "inject_bit", "inject_side"):
             m.d.comb += getattr(comparator, name).eq(getattr(self, name))
 
-    def _release(self, m, main):
+    def _release(self, m, main, checker):
         """Let reads pass at once and stores when they are known to be right."""
         m.submodules.release = release = self.release
         comparator = self.comparator
-        place, above = main.bus_addr[2 : 2 + ADDRESS_BITS], main.bus_addr[2 + ADDRESS_BITS :]
         m.d.comb += [
             self.r_en.eq(main.bus_en & ~main.bus_write),
             self.r_fetch.eq(main.bus_fetch),
             self.r_addr.eq(main.bus_addr),
             self.q_write.eq(main.bus_en & main.bus_write),
             self.q_data.eq(main.bus_wcode),
-            release.en.eq(self.q_write & ~above.any()),
-            release.store.eq(Cat(place, main.bus_wcode)),
+            release.en.eq(_stores(main)),
+            release.store.eq(Cat(main.bus_addr[2 : 2 + ADDRESS_BITS], main.bus_wcode)),
             release.refused.eq(self.r_error),
+            # Before it has begun, nothing is known of what it puts out.
+            release.late_en.eq(_stores(checker) & ~checker.reset),
+            release.late_refused.eq(checker.bus_error),
             release.open_p.eq(comparator.open_p),
             release.open_n.eq(comparator.open_n),
             self.w_en.eq(release.w_en),
@@ -190,3 +192,9 @@ class Lockstep(Macro):
             comparator.idle.eq(release.empty),
             comparator.fault.eq(release.fault),
         ]
+
+
+def _stores(replica):
+    """Whether a replica stores where the code covers the address."""
+    above = replica.bus_addr[2 + ADDRESS_BITS :]
+    return replica.bus_en & replica.bus_write & ~above.any()
