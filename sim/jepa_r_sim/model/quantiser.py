@@ -637,9 +637,7 @@ def quantise(
     seen = _Calibration()
     final_reach = 0.0
     for frame in frames:
-        result = encode(
-            weights, frame, observe=lambda name, x: seen.see(name, x[None])
-        )
+        result = encode(weights, frame, observe=lambda name, x: seen.see(name, x[None]))
         final_reach = max(final_reach, float(np.float32(np.abs(result.hidden).max())))
     lsb = seen.reach * HEADROOM / 32767
     profile = NormProfile.of(config.width, eps=config.eps, lsb=lsb)
