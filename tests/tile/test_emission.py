@@ -18,6 +18,7 @@ def test_every_module_is_written_once_and_instantiated(tmp_path):
         "cell_21": 1024,
         "accumulator_32x64_21": 1,
         "accumulator_bank_1024x32": 4,
+        "accumulator_block_8_21": 4,
     }
     texts = {path.stem: path.read_text() for path in emitted.files}
     modules = re.findall(r"^module ([^\s(]+)", "\n".join(texts.values()), re.MULTILINE)

@@ -1,6 +1,7 @@
 """The memory below the array, where the sums of a chain of passes meet."""
 
 from functools import reduce
+from math import gcd
 from operator import or_
 
 from amaranth import *
@@ -11,9 +12,13 @@ from ..fabric.delay import delay
 from ..memory.sram import Sram
 from ..platform import Macro, MemoryShape
 
-__all__ = ["Accumulator", "AccumulatorBank"]
+__all__ = ["Accumulator", "AccumulatorBank", "AccumulatorBlock"]
 
 ACC_WIDTH = 32
+#: Two halves, each of even and of odd rows.
+BANKS = 4
+#: Columns of a block, at most.
+BLOCK = 8
 
 
 class AccumulatorBank(Macro):
@@ -104,6 +109,70 @@ endmodule
 """
 
 
+class AccumulatorBlock(Macro):
+    """What some columns have between the banks: choice of a word, sum, and the word that is read.
+
+    It is a module of its own, so that synthesis maps one and not as many as a row is long. The
+    choice is spread to all columns of a row: within a block by the mapper, and to few blocks.
+
+    Parameters
+    ----------
+    columns : :class:`int`
+        Sums.
+    width : :class:`int`
+        Width of a sum from the array.
+
+    Members
+    -------
+    sums : ``In(ArrayLayout(signed(width), columns))``
+        From the array.
+    words : ``In(ArrayLayout(32 * columns, BANKS))``
+        What the banks have read.
+    fetched, served : ``In(BANKS)``
+        Of which bank the words are added to, and of which they are for the read port; at most one
+        each.
+    total : ``Out(ArrayLayout(32, columns))``
+        In the same cycle, the sums of the cycle before and the words, or the sums alone.
+    r_data : ``Out(ArrayLayout(signed(32), columns))``
+        A cycle later, the words for the read port, until the next.
+    """
+
+    def __init__(self, *, columns, width):
+        super().__init__(
+            {
+                "sums": In(data.ArrayLayout(signed(width), columns)),
+                "words": In(data.ArrayLayout(columns * ACC_WIDTH, BANKS)),
+                "fetched": In(BANKS),
+                "served": In(BANKS),
+                "total": Out(data.ArrayLayout(ACC_WIDTH, columns)),
+                "r_data": Out(data.ArrayLayout(signed(ACC_WIDTH), columns)),
+            },
+            macro_name=f"accumulator_block_{columns}_{width}",
+        )
+
+    def build(self, platform):
+        m = Module()
+
+        def chosen(selects):
+            # Banks that are not selected count as 0: choosing and clearing are one stage.
+            masked = [
+                word & select.replicate(len(word))
+                for word, select in zip(self.words, selects, strict=True)
+            ]
+            return reduce(or_, masked)
+
+        sums = Signal.like(self.sums, reset_less=True)
+        m.d.sync += sums.eq(self.sums)
+        old = chosen(self.fetched)
+        for n, total in enumerate(self.total):
+            m.d.comb += total.eq(old.word_select(n, ACC_WIDTH) + sums[n])
+        r_data = Signal.like(self.r_data, reset_less=True)
+        with m.If(self.served.any()):
+            m.d.sync += r_data.eq(chosen(self.served))
+        m.d.comb += self.r_data.eq(r_data)
+        return m
+
+
 class Accumulator(Macro):
     """Two halves of ``rows`` rows of INT32 sums, each in a bank of even and one of odd rows.
 
@@ -151,7 +220,7 @@ class Accumulator(Macro):
     def __init__(self, *, columns, rows, width):
         if rows < 4 or rows % 2:
             raise ValueError(f"acc_rows {rows} is not an even number of at least 4")
-        self._columns, self._rows = columns, rows
+        self._columns, self._rows, self._width = columns, rows, width
         super().__init__(
             {
                 "valid": In(1),
@@ -187,14 +256,12 @@ class Accumulator(Macro):
             w_bank.eq(bank),
             w_addr.eq(addr),
         ]
-        sums = Signal.like(self.sums, reset_less=True)
-        m.d.sync += sums.eq(self.sums)
 
         total = Signal(self._columns * ACC_WIDTH)
-        fetched = Signal(4)  # banks whose word of this cycle is to be added to
-        served = Signal(4)  # banks whose word of this cycle is for the read port
+        fetched = Signal(BANKS)  # banks whose word of this cycle is to be added to
+        served = Signal(BANKS)  # banks whose word of this cycle is for the read port
         words, conflicts = [], []
-        for n in range(4):
+        for n in range(BANKS):
             part = AccumulatorBank(width=len(total), depth=self._rows // 2)
             m.submodules[f"bank_{n}"] = part
             write = Signal(name=f"write_{n}")
@@ -214,23 +281,20 @@ class Accumulator(Macro):
             conflicts.append((write & (fetch | serve)) | (fetch & serve))
         m.d.comb += self.conflict.eq(Cat(conflicts).any())
 
-        def chosen(selects):
-            # Banks that are not selected count as 0: choosing and clearing are one stage.
-            masked = [
-                word & select.replicate(len(word))
-                for word, select in zip(words, selects, strict=True)
+        read = Signal(len(total))
+        columns = gcd(self._columns, BLOCK)
+        for n in range(0, self._columns, columns):
+            block = AccumulatorBlock(columns=columns, width=self._width)
+            m.submodules[f"block_{n // columns}"] = block
+            here = slice(n * ACC_WIDTH, (n + columns) * ACC_WIDTH)
+            m.d.comb += [
+                block.sums.eq(Cat(self.sums[n + at] for at in range(columns))),
+                block.words.eq(Cat(word[here] for word in words)),
+                block.fetched.eq(fetched),
+                block.served.eq(served),
+                total[here].eq(block.total),
+                read[here].eq(block.r_data),
             ]
-            return reduce(or_, masked)
-
-        old = Signal(data.ArrayLayout(signed(ACC_WIDTH), self._columns))
-        m.d.comb += old.as_value().eq(chosen(fetched))
-        for n in range(self._columns):
-            m.d.comb += total.word_select(n, ACC_WIDTH).eq(old[n] + sums[n])
-
-        r_data = Signal(len(total), reset_less=True)
-        with m.If(served.any()):
-            m.d.sync += r_data.eq(chosen(served))
-        m.d.comb += self.r_data.as_value().eq(
-            delay(m, r_data, self.READ_LATENCY - 3, name="r_waits")
-        )
+        waits = delay(m, read, self.READ_LATENCY - 3, name="r_waits")
+        m.d.comb += self.r_data.as_value().eq(waits)
         return m
