@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
