@@ -321,6 +321,7 @@ def test_plans_that_were_never_made_are_not_equal(tmp_path, monkeypatch):
     assert found["mismatches"] == found["elements"] + 1
 
 
+@pytest.mark.slow
 def test_run_plans_for_given_pictures(tmp_path, pictures):
     given = [part for name, path in pictures.items() for part in (f"--{name}", path)]
     code, found, _ = call("run", *SMALL, *given, "-o", tmp_path / "out")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import resource
 import subprocess
@@ -9,16 +10,21 @@ import sys
 
 import pytest
 
-PRESETS = ["nano", pytest.param("jepa-r", marks=pytest.mark.slow)]
+DESIGNS = [
+    ("nano", "chip"),
+    ("nano", "island"),
+    pytest.param("jepa-r", "chip", marks=pytest.mark.slow),
+]
 
 
-def generate(preset, directory):
-    """Generate in a process of its own; returns what it printed."""
+def generate(preset, top, directory, *, seed):
+    """Generate in a process of its own, with its own hashes; returns what it printed."""
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from jepa_r_flow.cli import main; main()"),
-            *("generate", "--preset", preset, "--json", "-o", str(directory)),
+            *("generate", "--preset", preset, "--top", top, "--json", "-o", str(directory)),
         ],
+        env=os.environ | {"PYTHONHASHSEED": str(seed)},
         capture_output=True,
         text=True,
         check=True,
@@ -32,10 +38,10 @@ def digests(directory, result):
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_equal_configurations_give_equal_bytes_and_no_component_twice(preset, tmp_path):
-    first = generate(preset, tmp_path / "a")
-    second = generate(preset, tmp_path / "b")
+@pytest.mark.parametrize(("preset", "top"), DESIGNS)
+def test_equal_configurations_give_equal_bytes_and_no_component_twice(preset, top, tmp_path):
+    first = generate(preset, top, tmp_path / "a", seed=1)
+    second = generate(preset, top, tmp_path / "b", seed=4711)
     assert first["files"] == second["files"]
     assert first["modules"] == second["modules"]
     assert digests(tmp_path / "a", first) == digests(tmp_path / "b", second)
