@@ -106,12 +106,6 @@ def _remarks(figures: Mapping[str, Any]) -> list[str]:
             f"F1: silent at most {pair['intervals']['silent'][1]:.4%} (95 %); alert at most "
             f"{latest} cycles after the first wrong output, of {pair['bound']} allowed.",
         ]
-    if (netlist := figures.get("F2")) is not None and (netlist["silent"] or netlist["timeout"]):
-        lines += [
-            f"F2 does not hold yet: {netlist['silent']} fault(s) let a wrong value out and "
-            f"{netlist['timeout']} stop all stores, unnoticed; `jepa-r faults --kind stuck-at` "
-            "names them.",
-        ]
     if (test := figures.get("F2b")) is not None:
         lines += [
             f"F2b: {test['reached']:,} of {test['injected']:,} stuck-at faults "

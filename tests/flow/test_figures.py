@@ -55,13 +55,8 @@ def test_the_readme_quotes_fault_campaigns():
     run = {name: figures[name] for name in CAMPAIGNS if name in figures}
     for name, campaign in run.items():
         assert sum(campaign[kind] for kind in CLASSES) == campaign["injected"]
-        if name == "F1":
+        if name in {"F1", "F2"}:
             assert campaign["silent"] == campaign["timeout"] == campaign["late"] == 0
-        elif name == "F2":
-            # What is compared is safe; a request's way from there to the release is single gates.
-            parts = campaign["modules"]
-            assert all(parts[part]["silent"] == 0 for part in parts if part != "top")
-            assert (campaign["silent"] != 0) == ("F2 does not hold yet" in render_faults(figures))
         elif name in {"F1b", "untied"}:
             assert campaign["silent"] > 0
     assert run
