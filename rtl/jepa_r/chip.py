@@ -52,6 +52,11 @@ class Chip(wiring.Component):
     ----------
     config : :class:`jepa_r.config.ChipConfig`
         Sizes.
+    acting : :class:`str`
+        Domain of planner, timers, record and action packets, of the same clock. While it is in
+        reset and the rest is not, programs are fetched and checked but not run: every command but
+        LOAD is refused, no time passes and no packet leaves. Whatever resets the rest must reset
+        it.
 
     Members
     -------
@@ -69,6 +74,14 @@ class Chip(wiring.Component):
         The elites of each iteration, for logic analysers.
     inject : ``In(2)``
         Bits to flip in what is written to memories, for tests.
+    verdict : ``Out(2)``
+        What the boot checks of both clusters say, each bit a register. Bit 0, good: LOAD has ended,
+        and both program memories hold programs whose images have the right magic, version of the
+        instruction set, hash of this configuration, length, sums (CRC-32 of header and of program)
+        and kind, and no cluster has a fault. Bit 1, bad, until reset: a cluster has a fault, be it
+        an image that was refused or any other, or LOAD has ended with a program of the wrong kind.
+        Neither: not loaded yet. It says nothing of weights, whose sums are checked as they are
+        read, nor of where an image comes from: a sum is no signature.
 
     Raises
     ------
@@ -76,12 +89,13 @@ class Chip(wiring.Component):
         If the configuration has no predictor.
     """
 
-    def __init__(self, *, config):
+    def __init__(self, *, config, acting="sync"):
         if config.predictor is None:
             raise ConfigError(
                 f"predictor is none; the chip needs one, and {config.name!r} only encodes"
             )
         self._config = config
+        self._acting = acting
         super().__init__({
             "axi": Out(AxiSignature(data_bytes=config.memory.data_bytes)),
             "lite": In(AxiLite(address_bits=ADDRESS_BITS)),
@@ -90,6 +104,7 @@ class Chip(wiring.Component):
             "interrupt": Out(1),
             "elite": Out(EliteTrace()),
             "inject": In(2),
+            "verdict": Out(2),
         })
 
     @property
@@ -98,14 +113,15 @@ class Chip(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self._config
+        config, acting = self._config, DomainRenamer(self._acting)
         encoder_rows, predictor_rows = config.encoder.tile.rows, config.predictor.tile.rows
 
         m.submodules.registers = registers = Registers(
             CONFIG_HASH=int(config.hash, 16), CYCLES_PER_MS=1000 * config.clock_mhz
         )
         m.submodules.loop = loop = Loop(concurrent=config.concurrent)
-        m.submodules.timers = timers = Timers()
+        timers, record, action_out = Timers(), PlanRecord(), ActionOut()
+        m.submodules.timers = acting(timers)
         m.submodules.arbiter = arbiter = Arbiter(
             memory=config.memory,
             masters=(config.encoder.memory, config.predictor.memory),
@@ -120,16 +136,17 @@ class Chip(wiring.Component):
             words=config.latent_words, from_bytes=encoder_rows, to_bytes=predictor_rows
         )
         m.submodules.predictor = predictor = Cluster(config=config.predictor, name="predictor")
-        m.submodules.planner = planner = Planner(
+        planner = Planner(
             tiles=config.predictor.tiles,
             elites=config.planner.elites,
             steps=config.planner.steps,
             row_bytes=predictor_rows,
         )
-        m.submodules.record = record = PlanRecord()
+        m.submodules.planner = acting(planner)
+        m.submodules.record = acting(record)
         m.submodules.trace = trace = TracePointer()
         m.submodules.state_in = state_in = StateIn()
-        m.submodules.action_out = action_out = ActionOut()
+        m.submodules.action_out = acting(action_out)
 
         # The world outside.
         wiring.connect(m, wiring.flipped(self.axi), arbiter.axi)
@@ -142,8 +159,13 @@ class Chip(wiring.Component):
             *(unit.inject.eq(self.inject) for unit in (arbiter, encoder, store, predictor)),
         ]
 
+        # No program fits a chip whose acting half is in reset.
+        awake = Signal()
+        m.d[self._acting] += awake.eq(1)
+
         # Both clusters: memory, programs, and who starts them.
         encoder_fault, predictor_fault = Signal(Fault), Signal(Fault)
+        of_kind = {}
         m.d.comb += [
             encoder_fault.eq(
                 Mux(store.outside & (encoder.fault == Fault.NONE), Fault.ADDRESS, encoder.fault)
@@ -157,6 +179,7 @@ class Chip(wiring.Component):
             ("predictor", predictor, predictor_fault),
         )):
             wiring.connect(m, cluster.axi, arbiter.masters[n])
+            of_kind[name] = Signal(name=f"{name}_of_kind")
             bases = getattr(registers, f"{name}_window_base")
             limits = getattr(registers, f"{name}_window_limit")
             windows = [part[k] for k in range(len(cluster.windows)) for part in (bases, limits)]
@@ -168,11 +191,18 @@ class Chip(wiring.Component):
                 cluster.again.eq(getattr(loop, f"{name}_run")),
                 getattr(loop, f"{name}_ready").eq(cluster.ready),
                 getattr(loop, f"{name}_loaded").eq(cluster.loaded),
-                getattr(loop, f"{name}_fits").eq(cluster.header.kind == _KINDS[name]),
+                of_kind[name].eq(cluster.header.kind == _KINDS[name]),
+                getattr(loop, f"{name}_fits").eq(awake & of_kind[name]),
                 getattr(loop, f"{name}_failed").eq(fault != Fault.NONE),
                 getattr(registers, f"status_{name}_busy").eq(cluster.running),
                 getattr(registers, f"fault_{name}").eq(fault),
             ]
+        failed = (encoder_fault != Fault.NONE) | (predictor_fault != Fault.NONE)
+        both_fit = of_kind["encoder"] & of_kind["predictor"]
+        m.d.sync += [
+            self.verdict[0].eq(loop.loaded & both_fit & ~failed),
+            self.verdict[1].eq(self.verdict[1] | failed | (loop.loaded & ~both_fit)),
+        ]
         m.d.comb += [
             encoder.arguments.as_value().eq(
                 Cat(loop.picture, (loop.slot * config.latent_words + C(0, 32))[:32])
