@@ -25,7 +25,7 @@ MAY_IMPORT = {
 }
 
 #: Modules beside the rooms that import rooms; nothing below them may import these.
-TOPS = {"chip", "registers", "tops"}
+TOPS = {"chip", "registers", "robot", "tops"}
 
 #: Packages that neither the generator nor, of the last two, the models may import.
 FORBIDDEN = {

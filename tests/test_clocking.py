@@ -8,7 +8,17 @@ import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
-from jepa_r.clocking import CROSSINGS, PIN, Capture, Kind, Queue, Synchroniser, WordCrossing
+from jepa_r.clocking import (
+    CROSSINGS,
+    PIN,
+    RESETS,
+    Capture,
+    Kind,
+    Queue,
+    ResetCrossing,
+    Synchroniser,
+    WordCrossing,
+)
 
 #: Periods of source and target: near each other, far apart both ways, and one of a crystal.
 RATIOS = [(1.0, 1.0), (1.0, 1.013), (1.0, 3.125), (3.125, 1.0), (1.0, 0.07), (0.07, 1.0)]
@@ -148,3 +158,46 @@ def test_every_crossing_says_why_and_has_two_ends():
 def test_what_cannot_be_built_is_refused(build, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         build()
+
+
+def test_a_reset_begins_without_a_clock_and_ends_with_its_edges():
+    m, domain = Module(), ClockDomain("sync")
+    m.domains += domain
+    m.submodules.dut = dut = ResetCrossing()
+
+    async def bench(ctx):
+        async def edge():
+            for level in (1, 0):
+                await ctx.delay(1)
+                ctx.set(domain.clk, level)
+
+        assert ctx.get(dut.o)
+        for _ in range(2):
+            # Edges do not end it before its time.
+            for _ in range(2 * ResetCrossing.STAGES):
+                await edge()
+            assert ctx.get(dut.o)
+            ctx.set(dut.i, 1)
+            await ctx.delay(100)
+            for _ in range(ResetCrossing.STAGES):
+                assert ctx.get(dut.o)
+                await edge()
+            for _ in range(3):
+                assert not ctx.get(dut.o)
+                await edge()
+            ctx.set(dut.i, 0)
+            await ctx.delay(1)
+            assert ctx.get(dut.o)
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_resets_of_the_accelerator_are_named_and_explained():
+    for name, crossing in RESETS.items():
+        assert crossing.name == name
+        assert crossing.kind is Kind.RESET
+        assert crossing.why
+        (end,) = crossing.endpoints
+        assert (end.path, end.pins, end.together) == (name, ("i",), False)

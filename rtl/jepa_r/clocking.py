@@ -22,12 +22,16 @@ from attrs import field, frozen
 from .platform import Macro
 
 __all__ = [
-    "AI", "CROSSINGS", "GUARD", "PIN", "SAFE", "Capture", "Crossing", "Endpoint", "Kind", "Queue",
-    "Synchroniser", "WordCrossing", "add_domains", "cross",
+    "ACCELERATOR", "ACTING", "AI", "CROSSINGS", "GUARD", "PIN", "RESETS", "SAFE", "Capture",
+    "Crossing", "Endpoint", "Kind", "Queue", "ResetCrossing", "Synchroniser", "WordCrossing",
+    "add_domains", "add_held", "cross",
 ]  # fmt: skip
 
 #: Domains: the island's processor and channel A; channel B; the accelerator.
 SAFE, GUARD, AI = "safe", "guard", "ai"
+
+#: Domains of the accelerator's clock that the island holds in reset: all of it, and what acts.
+ACCELERATOR, ACTING = "accelerator", "acting"
 
 #: Words of a queue.
 QUEUE_DEPTH = 8
@@ -44,6 +48,8 @@ class Kind(enum.Enum):
     QUEUE = "queue"
     #: Straight to gates before outputs; no register is behind them.
     GATES = "gates"
+    #: To a reset, which begins without a clock.
+    RESET = "reset"
 
 
 @frozen(kw_only=True)
@@ -53,7 +59,7 @@ class Endpoint:
     Attributes
     ----------
     path : :class:`str`
-        Where it is below the island, with ``/`` between names of instances.
+        Where it is below the top, with ``/`` between names of instances.
     source, target : :class:`str`
         Domain that its inputs come from, and its own.
     together : :class:`bool`
@@ -77,7 +83,7 @@ class Crossing:
     Attributes
     ----------
     name : :class:`str`
-        Name of the instance below the island.
+        Name of the instance below the top, which is the island, unless ``/`` is in it.
     source, target : :class:`str`
         Domains; the source may be :data:`PIN`.
     kind : :class:`Kind`
@@ -119,6 +125,8 @@ class Crossing:
             return (
                 Endpoint(path=self.name, source=source, target=target, together=False, pins=pins),
             )
+        if self.kind is Kind.RESET:
+            return (end("", source, target, 1, together=False),)
         if self.kind is Kind.WORD:
             return (
                 end("requested", source, target, 1, together=False),
@@ -207,6 +215,28 @@ CROSSINGS: dict[str, Crossing] = {
     )
 }
 
+#: How the island holds the accelerator, where both are below one top; by name.
+RESETS: dict[str, Crossing] = {
+    crossing.name: crossing
+    for crossing in (
+        Crossing(
+            name=f"{ACCELERATOR}_reset",
+            source=SAFE,
+            target=AI,
+            kind=Kind.RESET,
+            why="a session of the island begins, or the island is in reset: so is the accelerator, "
+            "with or without its clock",
+        ),
+        Crossing(
+            name=f"{ACTING}_reset",
+            source=SAFE,
+            target=AI,
+            kind=Kind.RESET,
+            why="the firmware has not released the accelerator: what acts is in reset",
+        ),
+    )
+}
+
 
 def cross(m, name):
     """Build a crossing in its two domains.
@@ -255,6 +285,65 @@ def add_domains(m, clocks):
         domain.clk = clock
         m.domains += domain
         m.submodules[f"{name}_reset"] = ResetSynchronizer(reset, domain=name)
+
+
+def add_held(m, domain, *, clock, release):
+    """Declare a domain of the accelerator that the island holds in reset.
+
+    Parameters
+    ----------
+    m : :class:`amaranth.hdl.Module`
+        The top.
+    domain : :class:`str`
+        :data:`ACCELERATOR` or :data:`ACTING`; its crossing is in :data:`RESETS`.
+    clock : :class:`amaranth.hdl.Signal`
+        The accelerator's clock.
+    release : value-like
+        It may leave reset. From registers or pins that change alone: a sum of several could end a
+        reset for a moment.
+    """
+    crossing = RESETS[f"{domain}_reset"]
+    held = ClockDomain(domain)
+    held.clk = clock
+    m.domains += held
+    unit = ResetCrossing()
+    m.submodules[crossing.name] = DomainRenamer(domain)(unit)
+    m.d.comb += [unit.i.eq(release), ResetSignal(domain).eq(unit.o)]
+
+
+class ResetCrossing(wiring.Component):
+    """A reset that begins without a clock, and ends after :attr:`STAGES` edges of it.
+
+    So many edges are a whole reset: registers that are reset by their clock's edges, pipelines of
+    the reset itself included, are so also if the clock stood still as long as the reset was asked
+    for.
+
+    Members
+    -------
+    i : ``In(1)``
+        Low begins the reset. From another clock.
+    o : ``Out(1)``
+        The reset.
+    """
+
+    #: Edges of the clock between a high ``i`` and the end of the reset.
+    STAGES = 16
+
+    def __init__(self):
+        super().__init__({"i": In(1), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = ClockDomain("held", async_reset=True, local=True)
+        m.domains += held
+        stages = Signal(self.STAGES, init=-1)
+        m.d.held += stages.eq(stages << 1)
+        m.d.comb += [
+            ClockSignal("held").eq(ClockSignal()),
+            ResetSignal("held").eq(~self.i),
+            self.o.eq(stages[-1]),
+        ]
+        return m
 
 
 class Synchroniser(Macro):

@@ -84,8 +84,8 @@ class VerilogPlatform:
 
     Attributes
     ----------
-    macros : :class:`dict` from :class:`str` to :class:`Macro`
-        The first macro of each name that elaboration has met.
+    macros : :class:`dict` from :class:`str` to :class:`amaranth.lib.wiring.Component`
+        The first macro of each name that elaboration has met, and the parts.
     instances : :class:`dict` from :class:`str` to :class:`int`
         How often ``root`` itself instantiates each of them.
     """
@@ -103,10 +103,68 @@ class VerilogPlatform:
         if type(first) is not type(macro) or first.signature != macro.signature:
             raise TypeError(f"Macro name {name!r} stands for two different components")
         self.instances[name] = self.instances.get(name, 0) + 1
-        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
-        for path, member, port in macro.signature.flatten(macro):
-            direction = "i" if member.flow == wiring.In else "o"
-            ports[f"{direction}_{'__'.join(map(str, path))}"] = Value.cast(port)
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal(), **_ports(macro)}
         if macro.keep_hierarchy:
             ports["a_keep_hierarchy"] = 1
         return Instance(name, **ports)
+
+    def get_part(self, component, *, name, domains=None):
+        """Turn a component with clocks or resets of its own into an instance.
+
+        Parameters
+        ----------
+        component : :class:`amaranth.lib.wiring.Component`
+            The part, which is used once. It elaborates to a :class:`amaranth.hdl.Module`.
+        name : :class:`str`
+            Name of the Verilog module.
+        domains : :class:`dict` from :class:`str` to :class:`str`, optional
+            Domains that the component does not declare itself, to those that they are here. All are
+            of one clock, which becomes the port ``clk``; their resets become ports, too.
+        """
+        if name in self.macros:
+            raise TypeError(f"Part name {name!r} stands for two components")
+        domains = domains or {}
+        self.macros[name] = _Part(component, domains)
+        self.instances[name] = 1
+        ports = _ports(component)
+        for inner, outer in domains.items():
+            ports["i_clk"] = ClockSignal(outer)
+            ports[f"i_{_reset_port(inner)}"] = ResetSignal(outer)
+        return Instance(name, **ports)
+
+
+class _Part(wiring.Component):
+    """A part with ports for clock and resets, whose order Amaranth would leave to chance."""
+
+    def __init__(self, component, domains):
+        self._component = component
+        self._domains = domains
+        members = component.signature.members
+        super().__init__({
+            **members,
+            **({"clk": wiring.In(1)} if domains else {}),
+            **{_reset_port(name): wiring.In(1) for name in domains},
+        })
+        # Its very signals: copies of clocks change at another time in simulators.
+        for name in members:
+            setattr(self, name, getattr(component, name))
+
+    def elaborate(self, platform):
+        m = self._component.elaborate(platform)
+        for name in self._domains:
+            domain = ClockDomain(name)
+            domain.clk, domain.rst = self.clk, getattr(self, _reset_port(name))
+            m.domains += domain
+        return m
+
+
+def _reset_port(domain):
+    return "rst" if domain == "sync" else f"{domain}_rst"
+
+
+def _ports(component):
+    """Connections of an instance of a component, but for its clock."""
+    return {
+        f"{'i' if member.flow == wiring.In else 'o'}_{'__'.join(map(str, path))}": Value.cast(port)
+        for path, member, port in component.signature.flatten(component)
+    }

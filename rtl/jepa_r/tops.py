@@ -8,6 +8,7 @@ from .chip import Chip
 from .cluster.cluster import Cluster
 from .config import ChipConfig, ClusterConfig, ConfigError
 from .planner.planner import Planner
+from .robot import Robot
 from .safety.island import Island
 from .tile.tile import Tile
 from .vector.unit import VectorUnit
@@ -48,6 +49,7 @@ TOPS: dict[str, Callable[[ChipConfig], Component]] = {
     "island": lambda chip: Island(config=chip.safety, ai_mhz=chip.clock_mhz),
     "planner": _planner,
     "predictor": lambda chip: Cluster(config=_predictor_of(chip)),
+    "robot": lambda chip: Robot(config=chip),
     "tile": lambda chip: _tile(chip.encoder),
     "vector": lambda chip: _vector(chip.encoder),
 }

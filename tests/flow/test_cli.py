@@ -213,8 +213,8 @@ def test_bad_model_is_refused(command, tmp_path):
 
 def test_unknown_top_is_refused(tmp_path):
     expected = (
-        "--top is 'bottom'; it must be one of chip, cluster, island, planner, predictor, tile, "
-        "vector"
+        "--top is 'bottom'; it must be one of chip, cluster, island, planner, predictor, robot, "
+        "tile, vector"
     )
     assert message("generate", "--top", "bottom", "-o", tmp_path / "out") == expected
 

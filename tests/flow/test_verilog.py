@@ -90,7 +90,16 @@ def _execute(command: list[str], *, cwd: Path, env: dict[str, str] | None = None
         raise CheckError((process.stdout + process.stderr)[-3000:])
 
 
-@pytest.fixture(scope="module", params=sorted(TOPS))
+#: The robot's modules are those of chip and island.
+SLOW = {"robot"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(top, marks=pytest.mark.slow if top in SLOW else ()) for top in sorted(TOPS)
+    ],
+)
 def emitted(request, tmp_path_factory):
     """Files of a top at the smallest preset, and its name."""
     into = tmp_path_factory.mktemp(request.param)
@@ -165,9 +174,9 @@ def test_components_are_modules_with_readable_interfaces(emitted):
         headers = re.findall(r"^module (\S+?)\s?\((.*?)\);", path.read_text(), re.M | re.S)
         assert headers[0][0] == path.stem
         assert "$" not in headers[0][1], path.name
-        # A macro has one clock: what has two, or a reset of its own, stays a part of the island.
-        if path.stem.endswith(("chip", "cluster", "slice", "planner")) or (
-            path.stem == top != "island"
+        # A macro has one clock: what has two, or a reset of its own, stays a part of the top.
+        if path.stem.endswith(("chip", "accelerator", "cluster", "slice", "planner")) or (
+            path.stem == top and top not in {"island", "robot"}
         ):
             # What only compares settings has no clock, which a module of its own would bring.
             others = [name for name, _ports in headers[1:] if not name.endswith(".check")]

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..clocking import AI, GUARD, PIN, SAFE, add_domains, cross
+from ..clocking import AI, CROSSINGS, GUARD, PIN, SAFE, add_domains, cross
 from ..fabric.axi_stream import AxiStream
 from .alert import AlertClass, AlertSender, AlertUnit
 from .bus import Bus
@@ -109,8 +109,12 @@ class Island(wiring.Component):
         Read-back of the drives. They follow no clock.
     ai_verdict : ``In(2)``
         On the accelerator's image: bit 0 good, bit 1 bad; accelerator's clock.
+    ai_load : ``Out(1)``
+        The accelerator may leave reset to fetch its image and check it: low while a session of the
+        island begins.
     ai_release : ``Out(1)``
-        The accelerator may leave reset.
+        The accelerator may act: its image is good, and the firmware has said so. Never before
+        ``ai_load``, and low with it.
     torque, torque_valid, alive : ``Out``
         To the motors: Q16.16 Nm, and zeros while the gate is closed; new ones; a level that changes
         with each that passes.
@@ -149,6 +153,7 @@ class Island(wiring.Component):
             "feedback_a": In(1),
             "feedback_b": In(1),
             "ai_verdict": In(2),
+            "ai_load": Out(1),
             "ai_release": Out(1),
             "torque": Out(data.ArrayLayout(signed(32), JOINTS)),
             "torque_valid": Out(1),
@@ -164,6 +169,11 @@ class Island(wiring.Component):
             "trip_sources": Out(5),
             "trip_cause": Out(6),
         })
+
+    @property
+    def crossings(self):
+        """All paths between clocks."""
+        return tuple(CROSSINGS.values())
 
     def port_clock(self, name):
         """Domain that a port belongs to, or :data:`~jepa_r.clocking.PIN`."""
@@ -362,6 +372,7 @@ class Island(wiring.Component):
             registers.command.eq(self.command_in.r_data),
             registers.joint.eq(self.joint_in.r_data),
         ]  # fmt: skip
+        m.d[SESSION] += self.ai_load.eq(1)
         with m.If(self._key["RELEASE_AI"]):
             m.d[SESSION] += self.ai_release.eq(1)
 
