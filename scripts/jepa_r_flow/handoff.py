@@ -13,7 +13,7 @@ from amaranth import Shape
 from amaranth.lib import wiring
 from attrs import asdict
 
-from jepa_r.clocking import CROSSINGS, PIN, Crossing
+from jepa_r.clocking import PIN, Crossing
 from jepa_r.config import ChipConfig
 from jepa_r.emit import Emitted
 from jepa_r.platform import MemoryShape
@@ -61,17 +61,18 @@ def write_handoff(
         if Shape.cast(member.shape).width > 1:
             name += "[*]"
         (inputs if member.flow == wiring.In else outputs).append(name)
-    period = 1000 / config.clock_mhz
+    clocks = _clocks(config, component)
     values = {
         "top": top,
         "preset": config.name,
         "hash": config.hash,
         "mhz": config.clock_mhz,
-        "period": f"{period:.4f}",
+        "period": f"{1000 / config.clock_mhz:.4f}",
         "outside": f"{_OUTSIDE:g}",
     }
     if hasattr(component, "port_clock"):
-        sdc = _domains_sdc(config, component, values, inputs, outputs)
+        both = {"hash": f"{config.hash}, island {config.safety.hash}"}
+        sdc = _domains_sdc(component, values | both, clocks, inputs, outputs)
     else:
         sdc = _filled(
             "top.sdc",
@@ -80,8 +81,7 @@ def write_handoff(
                 "inputs": _tcl(inputs),
                 "outputs": _tcl(outputs),
                 "untimed": "\n".join(
-                    f"# {name}: {reason}\n"
-                    f"set_false_path -{'to' if name in outputs else 'from'} [get_ports {{{name}}}]"
+                    _false_path(name, reason, is_output=name in outputs)
                     for name, reason in _UNTIMED.items()
                     if name in (*inputs, *outputs, "rst")
                 ),
@@ -92,7 +92,7 @@ def write_handoff(
         f"{top}.core": _filled(
             "top.core", values | {"files": "\n".join(f"      - {name}" for name in verilog)}
         ),
-        "librelane.json": json.dumps(_librelane(config, top, verilog, period), indent=2) + "\n",
+        "librelane.json": json.dumps(_librelane(clocks, top, verilog), indent=2) + "\n",
         "srams.json": json.dumps(macro_map(emitted), indent=2) + "\n",
     }
     for name, text in files.items():
@@ -102,25 +102,36 @@ def write_handoff(
         top=top,
         preset=config.name,
         config_hash=config.hash,
-        mhz=config.clock_mhz,
+        clocks=clocks,
     )
     return [*files, lpf.name]
 
 
+def _clocks(config: ChipConfig, component: wiring.Component) -> dict[str, float]:
+    """Clock ports of a top, and their frequencies in MHz."""
+    if not hasattr(component, "port_clock"):
+        return {"clk": config.clock_mhz}
+    return {
+        "safe_clk": config.safety.clock_mhz,
+        "guard_clk": config.safety.guard_mhz,
+        "ai_clk": config.clock_mhz,
+    }
+
+
+def _false_path(name: str, reason: str, *, is_output: bool) -> str:
+    direction = "to" if is_output else "from"
+    return f"# {name}: {reason}\nset_false_path -{direction} [get_ports {{{name}}}]"
+
+
 def _domains_sdc(
-    config: ChipConfig,
     component: Any,
     values: dict[str, Any],
+    megahertz: dict[str, float],
     inputs: list[str],
     outputs: list[str],
 ) -> str:
     """Constraints of a top with clocks of its own: ports by clock, and every crossing."""
-    megahertz = {
-        "safe": config.safety.clock_mhz,
-        "guard": config.safety.guard_mhz,
-        "ai": config.clock_mhz,
-    }
-    periods = {name: 1000 / mhz for name, mhz in megahertz.items()}
+    periods = {name.removesuffix("_clk"): 1000 / mhz for name, mhz in megahertz.items()}
     clocks, ports, untimed = [], [], []
     for name, period in periods.items():
         length = f"[expr {{{period:.4f} * $ns}}]"
@@ -128,8 +139,9 @@ def _domains_sdc(
     for direction, names in (("input", inputs), ("output", outputs)):
         for name in names:
             clock = component.port_clock(name.removesuffix("[*]"))
-            if name.removesuffix("_clk") in periods:
+            if name in megahertz:
                 continue
+            reason = _UNTIMED.get(name, "")
             if clock == PIN:
                 reason = (
                     "begins at any time, ends in the synchroniser of its domain; hold it for 16 "
@@ -137,7 +149,8 @@ def _domains_sdc(
                     if name.endswith("_rst")
                     else "follows no clock"
                 )
-                untimed.append(f"# {name}: {reason}\nset_false_path -from [get_ports {{{name}}}]")
+            if reason:
+                untimed.append(_false_path(name, reason, is_output=direction == "output"))
                 continue
             delay = f"[expr {{{_OUTSIDE * periods[clock]:.4f} * $ns}}]"
             ports.append(f"set_{direction}_delay {delay} -clock {clock} [get_ports {{{name}}}]")
@@ -145,10 +158,9 @@ def _domains_sdc(
         "domains.sdc",
         values
         | {
-            "hash": config.safety.hash,
             "clocks": "\n".join(clocks),
             "ports": "\n".join(ports),
-            "crossings": "\n".join(_crossing(c, periods) for c in CROSSINGS.values()),
+            "crossings": "\n".join(_crossing(c, periods) for c in component.crossings),
             "untimed": "\n".join(untimed),
         },
     )
@@ -178,14 +190,15 @@ def _tcl(names: list[str]) -> str:
     return "\n".join(f"  {name}" for name in names)
 
 
-def _librelane(config: ChipConfig, top: str, verilog: list[str], period: float) -> dict[str, Any]:
+def _librelane(clocks: dict[str, float], top: str, verilog: list[str]) -> dict[str, Any]:
     """Configuration of LibreLane's Classic flow; memories are still to be replaced."""
+    ports = list(clocks)
     return {
         "meta": {"version": 2, "flow": "Classic"},
         "DESIGN_NAME": top,
         "VERILOG_FILES": [f"dir::{name}" for name in verilog],
-        "CLOCK_PORT": "clk",
-        "CLOCK_PERIOD": round(period, 4),
+        "CLOCK_PORT": ports[0] if len(ports) == 1 else ports,
+        "CLOCK_PERIOD": round(1000 / max(clocks.values()), 4),
         "PNR_SDC_FILE": f"dir::{top}.sdc",
         "SIGNOFF_SDC_FILE": f"dir::{top}.sdc",
         "SYNTH_HIERARCHY_MODE": "keep",

@@ -199,7 +199,11 @@ def synth_ecp5(
         with stages.stage("generate"):
             emitted = emit_verilog(TOPS[top](config), name=top, into=work / "verilog")
             lpf = write_lpf(
-                work / f"{top}.lpf", top=top, preset=config.name, config_hash=config.hash, mhz=mhz
+                work / f"{top}.lpf",
+                top=top,
+                preset=config.name,
+                config_hash=config.hash,
+                clocks={"clk": mhz},
             )
         with stages.stage("synthesise, place and route"):
             found = place_and_route(

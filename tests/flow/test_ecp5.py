@@ -33,7 +33,9 @@ def emitted(component: wiring.Component, into: Path) -> list[Path]:
 
 def lpf(directory: Path, *, mhz: float = 100) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    return write_lpf(directory / "top.lpf", top="top", preset="small", config_hash="00ff", mhz=mhz)
+    return write_lpf(
+        directory / "top.lpf", top="top", preset="small", config_hash="00ff", clocks={"clk": mhz}
+    )
 
 
 def test_an_array_has_a_multiplier_a_cell_and_no_logic_but_carry_chains(tmp_path):

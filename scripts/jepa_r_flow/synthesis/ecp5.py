@@ -247,10 +247,13 @@ def place_and_route(
     )[0]
 
 
-def write_lpf(path: Path, *, top: str, preset: str, config_hash: str, mhz: float) -> Path:
-    """Write the constraints of a preset: its clock, and no pins."""
+def write_lpf(
+    path: Path, *, top: str, preset: str, config_hash: str, clocks: Mapping[str, float]
+) -> Path:
+    """Write the constraints of a preset: its clock ports with their MHz, and no pins."""
     template = Template((_TEMPLATES / "top.lpf.in").read_text())
-    path.write_text(template.substitute(top=top, preset=preset, hash=config_hash, mhz=f"{mhz:g}"))
+    lines = "\n".join(f'FREQUENCY PORT "{port}" {mhz:g} MHZ;' for port, mhz in clocks.items())
+    path.write_text(template.substitute(top=top, preset=preset, hash=config_hash, clocks=lines))
     return path
 
 
@@ -272,7 +275,9 @@ def measure(
         :meth:`Ecp5Result.figures`, and ``seeds``: each one's MHz, or ``None`` if it did not fit.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    lpf = write_lpf(directory / f"{top}.lpf", top=top, preset=top, config_hash="-", mhz=freq)
+    lpf = write_lpf(
+        directory / f"{top}.lpf", top=top, preset=top, config_hash="-", clocks={"clk": freq}
+    )
     results = _placed(
         verilog,
         top,
