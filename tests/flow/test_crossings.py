@@ -1,10 +1,10 @@
-"""No path of the island's netlist goes from one clock to another but by a crossing of the list."""
+"""No path of a netlist goes from one clock to another but by a crossing of the list."""
 
 import json
 
 import pytest
 
-from jepa_r.clocking import CROSSINGS, Kind
+from jepa_r.clocking import PIN, Kind
 from jepa_r.config import PRESETS
 from jepa_r.emit import emit_verilog
 from jepa_r.tops import TOPS
@@ -16,8 +16,9 @@ CLOCKS = {"safe_clk": "safe", "guard_clk": "guard", "ai_clk": "ai"}
 class Netlist:
     """A flat netlist of yosys: what drives each bit, and what clock each register has."""
 
-    def __init__(self, module):
+    def __init__(self, module, port_clock):
         self.module = module
+        self.port_clock = port_clock
         self.driver = {}
         self.registers = {}
         for name, cell in module["cells"].items():
@@ -51,7 +52,7 @@ class Netlist:
                 continue
             owner, port = self.driver.get(bit, (None, None))
             if owner is None:
-                self.known[bit] = {TOP.port_clock(port)} if port else set()
+                self.known[bit] = {self.port_clock(port)} if port else set()
                 continue
             cell = self.module["cells"][owner]
             domain = self.clock(cell)
@@ -66,6 +67,22 @@ class Netlist:
                 self.known[bit] = set().union(*(self.known[each] for each in inputs))
         return self.known[bit]
 
+    def begins(self, bits):
+        """Bits of registers, memories and ports that some bits depend on in the same cycle."""
+        todo, seen, found = list(bits), set(), set()
+        while todo:
+            bit = todo.pop()
+            if bit in seen:
+                continue
+            seen.add(bit)
+            owner, _ = self.driver[bit]
+            cell = self.module["cells"].get(owner)
+            if cell is None or self.clock(cell) is not None:
+                found.add(bit)
+            else:
+                todo += self.inputs(cell)
+        return found
+
     def inputs(self, cell):
         """Input bits of a cell, but for its clock and asynchronous reset."""
         return [
@@ -77,10 +94,12 @@ class Netlist:
         ]
 
 
-def flat_netlist(directory, files, top):
-    """The island in one module; memories of the technology are boxes with a clock."""
+def flat_netlist(directory, files, top, port_clock, boxes=()):
+    """A top in one module; memories of the technology, and ``boxes``, are boxes with a clock."""
     boxes = " ".join(
-        f"blackbox {path.stem};" for path in files if path.stem.startswith("sram_array")
+        f"blackbox {path.stem};"
+        for path in files
+        if path.stem.startswith("sram_array") or path.stem in boxes
     )
     names = " ".join(str(path.resolve()) for path in files)
     run_yosys(
@@ -90,37 +109,37 @@ def flat_netlist(directory, files, top):
         directory=directory,
         what="crossings",
     )
-    return Netlist(json.loads((directory / "flat.json").read_text())["modules"][top])
+    module = json.loads((directory / "flat.json").read_text())["modules"][top]
+    return Netlist(module, port_clock)
 
 
 def crossing_paths(netlist):
-    """Registers whose cones begin in another domain: instance, that domain, and their own."""
+    """Registers whose cones begin in another domain: instance, that domain, and their own.
+
+    Their asynchronous resets have cones as well.
+    """
     found = set()
     for owner, cell in netlist.module["cells"].items():
         domain = netlist.clock(cell)
         if domain is not None:
-            sources = set().union(*(netlist.domains(bit) for bit in netlist.inputs(cell)))
+            bits = [*netlist.inputs(cell), *cell["connections"].get("ARST", [])]
+            sources = set().union(*(netlist.domains(bit) for bit in bits))
             # A cell that was flattened is called `$flatten\\outer.\\inner.name`.
             place = owner.removeprefix("$flatten").replace("\\", "")
             found |= {(place, source, domain) for source in sources - {domain}}
     return found
 
 
-TOP = TOPS["island"](PRESETS["nano"])
-
-
-@pytest.mark.slow
-def test_registers_behind_other_clocks_are_those_of_the_list(tmp_path):
-    emitted = emit_verilog(TOPS["island"](PRESETS["nano"]), name="island", into=tmp_path / "v")
-    found = crossing_paths(flat_netlist(tmp_path, emitted.files, "island"))
+def check_crossings(netlist, crossings, resets):
+    """Hold a netlist to the list, and to the synchronisers of resets that are pins."""
     allowed = {
         (end.path.replace("/", "."), end.source, end.target)
-        for crossing in CROSSINGS.values()
+        for crossing in crossings
         if crossing.kind is not Kind.GATES
         for end in crossing.endpoints
-    }
+    } | {(path, PIN, target) for path, target in resets.items()}
     met = set()
-    for place, source, target in found:
+    for place, source, target in crossing_paths(netlist):
         match = {
             (path, s, t)
             for path, s, t in allowed
@@ -129,3 +148,12 @@ def test_registers_behind_other_clocks_are_those_of_the_list(tmp_path):
         assert match, f"{place}: from {source} to {target}"
         met |= match
     assert met == allowed
+
+
+@pytest.mark.slow
+def test_registers_behind_other_clocks_are_those_of_the_list(tmp_path):
+    top = TOPS["island"](PRESETS["nano"])
+    emitted = emit_verilog(top, name="island", into=tmp_path / "v")
+    netlist = flat_netlist(tmp_path, emitted.files, "island", top.port_clock)
+    resets = {f"{domain}_reset": domain for domain in CLOCKS.values()}
+    check_crossings(netlist, top.crossings, resets)
