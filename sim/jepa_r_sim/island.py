@@ -8,7 +8,7 @@ picoseconds, so that clocks of any ratio, stopped ones and glitches can be given
 import subprocess
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field, frozen
 
@@ -18,24 +18,27 @@ from jepa_r.safety.map import ALERTS, State
 
 from .cosim import Simulation, build
 
-__all__ = ["PS_PER_US", "Event", "IslandModel", "build_island", "image_words"]
+__all__ = ["PS_PER_US", "Event", "IslandModel", "build_island", "image_words", "program"]
 
 PS_PER_US = 1_000_000
 
 #: Keys of a re-arm of the second channel, and what says that its cause was read.
 _CAUSE_READ, _FIRST_KEY, _SECOND_KEY = 0x100, 0xA6, 0x39
 
-_MAIN = r"""
+#: The program, without what is at the accelerator's ports.
+_WORLD = r"""
 #include "Vtop.h"
 #include "verilated.h"
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <iostream>
 #include <map>
 #include <sstream>
 #include <string>
+#include <vector>
 
 struct Clock {
   int64_t period, next;
@@ -62,8 +65,18 @@ static void show(const char* name, uint64_t value) {
   std::printf("E %lld %s %llu\n", (long long)now, name, (unsigned long long)value);
 }
 
+template <typename Data, typename Bit>
+static void drive(Stream& stream, Data& data, Bit& last, Bit& valid) {
+  const bool any = !stream.words.empty();
+  valid = any;
+  data = any ? (uint32_t)stream.words.front() : 0;
+  last = any ? (stream.words.front() >> 32) & 1 : 0;
+}
+
+@ACCELERATOR@
+
 static void look() {
-  show("state", top->state);
+  show("state", top->@STATE@);
   show("is_open", top->is_open);
   show("sto_a", top->sto_a);
   show("sto_b", top->sto_b);
@@ -75,20 +88,13 @@ static void look() {
   show("trip_sources", top->trip_sources);
   show("trip_cause", top->trip_cause);
   show("ai_release", top->ai_release);
+  show_accelerator();
 }
 
 static void torques() {
   std::printf("T %lld", (long long)now);
   for (int n = 0; n < 7; ++n) std::printf(" %d", (int32_t)top->torque[n]);
   std::printf("\n");
-}
-
-template <typename Data, typename Bit>
-static void drive(Stream& stream, Data& data, Bit& last, Bit& valid) {
-  const bool any = !stream.words.empty();
-  valid = any;
-  data = any ? (uint32_t)stream.words.front() : 0;
-  last = any ? (stream.words.front() >> 32) & 1 : 0;
 }
 
 static void edge(const std::string& name, Clock& clock) {
@@ -99,7 +105,10 @@ static void edge(const std::string& name, Clock& clock) {
     joints_taken = top->joints___05Ftvalid && top->joints___05Ftready;
     panel_taken = top->panel___05Fvalid && top->panel___05Fready;
   }
-  if (rise && name == "ai") commands_taken = top->commands___05Ftvalid && top->commands___05Ftready;
+  if (rise && name == "ai") {
+    commands_taken = top->commands___05Ftvalid && top->commands___05Ftready;
+    before_edge();
+  }
   *clock.pin = rise;
   top->eval();
   if (!rise) return;
@@ -113,8 +122,10 @@ static void edge(const std::string& name, Clock& clock) {
     top->panel___05Fvalid = !panel.words.empty();
     top->panel___05Fpayload = panel.words.empty() ? 0 : panel.words.front();
   }
-  if (name == "ai")
+  if (name == "ai") {
     drive(commands, top->commands___05Ftdata, top->commands___05Ftlast, top->commands___05Ftvalid);
+    after_edge();
+  }
   if (name == "guard") {
     // Drives follow after eight cycles, unless they are stuck.
     const int told[2] = {top->sto_a, top->sto_b};
@@ -149,12 +160,12 @@ int main(int argc, char** argv) {
   context.randReset(2);
   context.randSeed(1);
   top = new Vtop{&context};
-  const std::map<std::string, CData*> pins = {
+  std::map<std::string, CData*> pins = {
       {"safe_rst", &top->safe_rst}, {"guard_rst", &top->guard_rst}, {"arm", &top->arm},
-      {"restart", &top->restart},   {"estop_a", &top->estop_a},     {"estop_b", &top->estop_b},
-      {"ai_verdict", &top->ai_verdict}};
-  const std::map<std::string, Stream*> streams = {
+      {"restart", &top->restart},   {"estop_a", &top->estop_a},     {"estop_b", &top->estop_b}};
+  std::map<std::string, Stream*> streams = {
       {"image", &image}, {"commands", &commands}, {"joints", &joints}};
+  begin(pins, streams);
   clocks["safe"] = {0, 0, &top->safe_clk};
   clocks["guard"] = {0, 0, &top->guard_clk};
   clocks["ai"] = {0, 0, &top->ai_clk};
@@ -208,11 +219,27 @@ int main(int argc, char** argv) {
       uint64_t value;
       in >> name >> value >> time;
       std::printf("U %d\n", (int)run(now + time, name, value));
+    } else {
+      obey(order, in);
     }
     std::printf(". %lld\n", (long long)now);
     std::fflush(stdout);
   }
   return 0;
+}
+"""
+
+#: At the ports of an island that stands alone there is a verdict.
+_ALONE = r"""
+static void show_accelerator() {}
+static void before_edge() {}
+static void after_edge() {}
+static void begin(std::map<std::string, CData*>& pins, std::map<std::string, Stream*>&) {
+  pins["ai_verdict"] = &top->ai_verdict;
+}
+static void obey(const std::string& order, std::istream&) {
+  std::fprintf(stderr, "no order %s\n", order.c_str());
+  std::exit(1);
 }
 """
 
@@ -234,9 +261,25 @@ class Event:
     value: int
 
 
+def program(accelerator: str, *, state: str) -> str:
+    """Text of the program.
+
+    Parameters
+    ----------
+    accelerator
+        Functions in C++ for what is at the accelerator's ports: ``begin`` adds to the pins and
+        streams that there are, ``before_edge`` and ``after_edge`` see the rising edges of its
+        clock, ``show_accelerator`` says what is shown besides, ``obey`` does what is ordered.
+    state
+        Port with the island's state.
+    """
+    return _WORLD.replace("@ACCELERATOR@", accelerator).replace("@STATE@", state)
+
+
 def build_island(config: SafetyConfig, *, ai_mhz: int) -> Simulation:
     """Compile an island."""
-    return build(Island(config=config, ai_mhz=ai_mhz), name="island", main=_MAIN)
+    main = program(_ALONE, state="state")
+    return build(Island(config=config, ai_mhz=ai_mhz), name="island", main=main)
 
 
 def image_words(data: bytes) -> list[int]:
@@ -266,6 +309,9 @@ class IslandModel:
     torques: list[tuple[int, tuple[int, ...]]] = field(factory=list)
     shown: dict[str, int] = field(factory=dict)
     _process: Any = None
+
+    #: Pins as they are when power comes.
+    _PINS: ClassVar = {"arm": 0, "restart": 0, "estop_a": 1, "estop_b": 0, "ai_verdict": 1}
 
     def __enter__(self) -> "IslandModel":
         program = self.simulation.directory / self.simulation.top
@@ -299,10 +345,16 @@ class IslandModel:
                 self.torques.append((int(rest[0]), tuple(int(word) for word in rest[1:])))
             elif kind == "U":
                 reached = rest[0] == "1"
+            elif kind != ".":
+                self._told(kind, rest)
             else:
                 self.time_ps = int(rest[0])
                 return reached
         raise RuntimeError("the model of the island has ended")
+
+    def _told(self, kind: str, rest: list[str]) -> None:
+        """Take a line that only a larger model prints."""
+        raise RuntimeError(f"the model of the island says {kind}")
 
     # The world
 
@@ -340,9 +392,8 @@ class IslandModel:
         """Reset both channels with all clocks running, everything as it should be."""
         self.pin("safe_rst", 1)
         self.pin("guard_rst", 1)
-        for name, value in {"arm": 0, "restart": 0, "estop_a": 1, "estop_b": 0}.items():
+        for name, value in self._PINS.items():
             self.pin(name, value)
-        self.pin("ai_verdict", 1)
         for name, mhz in (
             ("safe", self.config.clock_mhz),
             ("guard", self.config.guard_mhz),
