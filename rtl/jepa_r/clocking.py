@@ -1,8 +1,8 @@
 """Clock domains, their resets, and every path from one clock to another.
 
 :data:`CROSSINGS` is the one description: :func:`cross` builds the hardware of a crossing from it by
-name, and constraints are written from it. A path that is not in the list is a defect; a test looks
-for such paths in the netlist.
+name, and constraints are written from it. :data:`RESETS` are those of the accelerator beside the
+island. A path that is in neither list is a defect; a test looks for such paths in the netlist.
 
 Registers that see another clock are in two kinds of modules and nowhere else: the first stage of a
 :class:`Synchroniser`, and a :class:`Capture`, which is loaded only while the other side holds still
