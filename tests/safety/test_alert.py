@@ -155,6 +155,20 @@ def test_the_cause_is_that_of_the_first_cycle():
     assert (seen[-1]["cause_alerts"], seen[-1]["alerts"]) == (6, 7)
 
 
+def test_what_is_only_logged_is_no_cause_and_does_not_hide_one():
+    logged = [*QUIET, {"alert": 4}, {"acknowledge": 4}, {"acknowledge": 4}]
+    assert run([*logged, *[{}] * 5])[-1]["cause_alerts"] == 0
+    # Nor does its having been read let the cause that comes go unread.
+    read = [*logged, {"cause_read": 1}, {}, {"alert": 5}, *[{}] * 5]
+    assert (run(read)[-1]["cause_alerts"], run(read)[-1]["was_read"]) == (5, 0)
+
+
+def test_a_log_that_waited_too_long_is_a_cause():
+    seen = run([*QUIET, {"alert": 4}, *[{}] * 12])
+    at = shows(seen, "fallback_p")
+    assert (seen[at - 1]["cause_alerts"], seen[at]["cause_alerts"]) == (0, 4)
+
+
 def test_the_cause_outlives_a_reset_and_goes_when_it_was_read():
     alert = [*QUIET, {"alert": 1}, {}, {}]
     reset = [*alert, {"reset": 1}, {}]

@@ -78,8 +78,10 @@ class AlertUnit(Macro):
     than ``fallback_cycles``; ``LOG`` is kept, and asks for the fallback if it is not acknowledged
     for more than ``log_cycles``. Neither trip nor fallback ends before reset.
 
-    The cause is that of the first cycle with an alert, and is frozen then. It outlives a reset of
-    this domain; only ``power_on`` clears it, or ``clear`` after it was read.
+    The cause is that of the first cycle with an alert that leads to more than the log: one of
+    another class, a broken wire, wrong settings, or one of class ``LOG`` that has waited too long.
+    It is all of that cycle, and is frozen then. It outlives a reset of this domain; only
+    ``power_on`` clears it, or ``clear`` after it was read.
 
     Latency: alert, fallback and trip show one cycle after the wires (:attr:`LATENCY`), so two after
     the checker's own alert.
@@ -117,7 +119,7 @@ class AlertUnit(Macro):
     heartbeat : ``Out(1)``
         Changes N times in a round.
     cause : ``Out(alert_cause(N))``
-        The first alert. Empty: there was none.
+        The first alert of consequence. Empty: there was none.
     was_read : ``Out(1)``
         The cause was read.
 
@@ -195,8 +197,7 @@ class AlertUnit(Macro):
             now.settings.eq(settings.mismatch | settings.refused),
         ]
         self._pings(m)
-        self._escalation(m, now)
-        self._cause(m, now)
+        self._cause(m, now, self._escalation(m, now))
         return m
 
     def _pings(self, m):
@@ -211,6 +212,7 @@ class AlertUnit(Macro):
         m.d.sync += self.expected.eq(self.ping)
 
     def _escalation(self, m, now):
+        """Fallback and trip; alerts of class ``LOG`` that have waited too long."""
         codes = [self.settings.classes.word_select(n, 2) for n in range(self._inputs)]
         logs = Cat(code == AlertClass.LOG.value for code in codes)
         falls = Cat(code == AlertClass.FALLBACK.value for code in codes)
@@ -219,13 +221,13 @@ class AlertUnit(Macro):
             self.broken.eq(self.broken | now.broken),
             self.acknowledged.eq(self.acknowledged | (self.acknowledge & self.alerts & logs)),
         ]
-        waiting, fallback = Signal(), Signal()
+        waiting, fallback = Signal(self._inputs), Signal()
         m.d.comb += [
-            waiting.eq((self.alerts & logs & ~self.acknowledged).any()),
+            waiting.eq(self.alerts & logs & ~self.acknowledged),
             fallback.eq(self.fallback_p | ~self.fallback_n),
         ]
         late = {}
-        for name, runs in {"log": waiting, "fallback": fallback}.items():
+        for name, runs in {"log": waiting.any(), "fallback": fallback}.items():
             time, most = getattr(self, f"{name}_time"), getattr(self.settings, f"{name}_cycles")
             late[name] = runs & (time >= most)
             with m.If(~runs):
@@ -244,8 +246,15 @@ class AlertUnit(Macro):
             first.attrs["keep"] = second.attrs["keep"] = True
             with m.If(ask):
                 m.d.sync += [first.eq(1), second.eq(0)]
+        old, counts = Signal(self._inputs), Signal()
+        m.d.comb += [
+            old.eq(Mux(late["log"], waiting, 0)),
+            counts.eq(((now.alerts & ~logs) | old | now.broken).any() | now.settings),
+        ]
+        return counts, old
 
-    def _cause(self, m, now):
+    def _cause(self, m, now, consequence):
+        counts, old = consequence
         # Registers that the domain's reset leaves alone.
         cause = Signal(self.cause.shape(), reset_less=True)
         was_read = Signal(reset_less=True)
@@ -254,5 +263,5 @@ class AlertUnit(Macro):
             m.d.sync += was_read.eq(1)
         with m.If(self.power_on | (self.clear & was_read)):
             m.d.sync += [cause.as_value().eq(0), was_read.eq(0)]
-        with m.Elif(~cause.as_value().any() & now.as_value().any()):
-            m.d.sync += [cause.eq(now), was_read.eq(0)]
+        with m.Elif(~cause.as_value().any() & counts):
+            m.d.sync += [cause.eq(now), cause.alerts.eq(now.alerts | old), was_read.eq(0)]
