@@ -6,15 +6,18 @@ picoseconds, so that clocks of any ratio, stopped ones and glitches can be given
 """
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar
 
 from attrs import define, field, frozen
 
 from jepa_r.config import SafetyConfig
+from jepa_r.safety.clock_monitor import ClockFaults
+from jepa_r.safety.deadline import DeadlineFaults
 from jepa_r.safety.island import Island
-from jepa_r.safety.map import ALERTS, State
+from jepa_r.safety.map import ALERTS, Fault, State
 
 from .cosim import Simulation, build
 
@@ -38,9 +41,12 @@ _WORLD = r"""
 #include <map>
 #include <sstream>
 #include <string>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <vector>
 
 struct Clock {
+  const char* name;
   int64_t period, next;
   CData* pin;
 };
@@ -49,21 +55,27 @@ struct Stream {
   std::deque<uint64_t> words;  // bit 32: last
 };
 
+struct Output {
+  const char* name;
+  uint64_t (*read)();
+  uint64_t value;
+};
+
 static VerilatedContext context;
 static Vtop* top;
-static std::map<std::string, Clock> clocks;
+static Clock clocks[3];
 static Stream image, commands, joints, panel;
 static int64_t now = 0;
 static uint32_t drives[2] = {0, 0};
 static int stuck[2] = {-1, -1};
-static std::map<std::string, uint64_t> shown;
 
-static void show(const char* name, uint64_t value) {
-  auto at = shown.find(name);
-  if (at != shown.end() && at->second == value) return;
-  shown[name] = value;
-  std::printf("E %lld %s %llu\n", (long long)now, name, (unsigned long long)value);
-}
+#define OUTPUT(name) {#name, [] { return (uint64_t)top->name; }, ~uint64_t{0}}
+static std::vector<Output> outputs = {
+    {"state", [] { return (uint64_t)top->@STATE@; }, ~uint64_t{0}},
+    OUTPUT(is_open), OUTPUT(sto_a), OUTPUT(sto_b), OUTPUT(brake), OUTPUT(alerts),
+    OUTPUT(first_alert), OUTPUT(load_fault), OUTPUT(image_request), OUTPUT(trip_sources),
+    OUTPUT(trip_cause), OUTPUT(ai_release), OUTPUT(fault), OUTPUT(ai_clock_faults),
+    OUTPUT(deadline_faults)};
 
 template <typename Data, typename Bit>
 static void drive(Stream& stream, Data& data, Bit& last, Bit& valid) {
@@ -76,19 +88,24 @@ static void drive(Stream& stream, Data& data, Bit& last, Bit& valid) {
 @ACCELERATOR@
 
 static void look() {
-  show("state", top->@STATE@);
-  show("is_open", top->is_open);
-  show("sto_a", top->sto_a);
-  show("sto_b", top->sto_b);
-  show("brake", top->brake);
-  show("alerts", top->alerts);
-  show("first_alert", top->first_alert);
-  show("load_fault", top->load_fault);
-  show("image_request", top->image_request);
-  show("trip_sources", top->trip_sources);
-  show("trip_cause", top->trip_cause);
-  show("ai_release", top->ai_release);
-  show_accelerator();
+  for (Output& output : outputs) {
+    const uint64_t value = output.read();
+    if (value == output.value) continue;
+    output.value = value;
+    std::printf("E %lld %s %llu\n", (long long)now, output.name, (unsigned long long)value);
+  }
+}
+
+static Clock& clock_of(const std::string& name) {
+  for (Clock& clock : clocks)
+    if (name == clock.name) return clock;
+  std::abort();
+}
+
+static const Output* output_of(const std::string& name) {
+  for (const Output& output : outputs)
+    if (name == output.name) return &output;
+  std::abort();
 }
 
 static void torques() {
@@ -97,15 +114,16 @@ static void torques() {
   std::printf("\n");
 }
 
-static void edge(const std::string& name, Clock& clock) {
+static void edge(Clock& clock) {
   const bool rise = !*clock.pin;
+  const bool safe = &clock == &clocks[0], guard = &clock == &clocks[1], ai = &clock == &clocks[2];
   bool image_taken = false, joints_taken = false, panel_taken = false, commands_taken = false;
-  if (rise && name == "safe") {
+  if (rise && safe) {
     image_taken = top->image___05Ftvalid && top->image___05Ftready;
     joints_taken = top->joints___05Ftvalid && top->joints___05Ftready;
     panel_taken = top->panel___05Fvalid && top->panel___05Fready;
   }
-  if (rise && name == "ai") {
+  if (rise && ai) {
     commands_taken = top->commands___05Ftvalid && top->commands___05Ftready;
     before_edge();
   }
@@ -116,17 +134,17 @@ static void edge(const std::string& name, Clock& clock) {
   if (joints_taken) joints.words.pop_front();
   if (panel_taken) panel.words.pop_front();
   if (commands_taken) commands.words.pop_front();
-  if (name == "safe") {
+  if (safe) {
     drive(image, top->image___05Ftdata, top->image___05Ftlast, top->image___05Ftvalid);
     drive(joints, top->joints___05Ftdata, top->joints___05Ftlast, top->joints___05Ftvalid);
     top->panel___05Fvalid = !panel.words.empty();
     top->panel___05Fpayload = panel.words.empty() ? 0 : panel.words.front();
   }
-  if (name == "ai") {
+  if (ai) {
     drive(commands, top->commands___05Ftdata, top->commands___05Ftlast, top->commands___05Ftvalid);
     after_edge();
   }
-  if (name == "guard") {
+  if (guard) {
     // Drives follow after eight cycles, unless they are stuck.
     const int told[2] = {top->sto_a, top->sto_b};
     for (int n = 0; n < 2; ++n) drives[n] = drives[n] << 1 | told[n];
@@ -135,21 +153,20 @@ static void edge(const std::string& name, Clock& clock) {
   }
   top->eval();
   look();
-  if (name == "safe" && top->torque_valid) torques();
+  if (safe && top->torque_valid) torques();
 }
 
-static bool run(int64_t until, const std::string& name, uint64_t value) {
-  if (!name.empty() && shown[name] == value) return true;
+static bool run(int64_t until, const Output* output, uint64_t value) {
+  if (output && output->value == value) return true;
   for (;;) {
-    std::string first;
-    for (auto& [key, clock] : clocks)
-      if (clock.period && (first.empty() || clock.next < clocks[first].next)) first = key;
-    if (first.empty() || clocks[first].next > until) break;
-    Clock& clock = clocks[first];
-    now = clock.next;
-    edge(first, clock);
-    clock.next += clock.period / 2;
-    if (!name.empty() && shown[name] == value) return true;
+    Clock* first = nullptr;
+    for (Clock& clock : clocks)
+      if (clock.period && (!first || clock.next < first->next)) first = &clock;
+    if (!first || first->next > until) break;
+    now = first->next;
+    edge(*first);
+    first->next += first->period / 2;
+    if (output && output->value == value) return true;
   }
   now = until;
   return false;
@@ -166,10 +183,10 @@ int main(int argc, char** argv) {
   std::map<std::string, Stream*> streams = {
       {"image", &image}, {"commands", &commands}, {"joints", &joints}};
   begin(pins, streams);
-  clocks["safe"] = {0, 0, &top->safe_clk};
-  clocks["guard"] = {0, 0, &top->guard_clk};
-  clocks["ai"] = {0, 0, &top->ai_clk};
-  for (const char* name : {"safe", "guard", "ai"}) *clocks[name].pin = 0;
+  clocks[0] = {"safe", 0, 0, &top->safe_clk};
+  clocks[1] = {"guard", 0, 0, &top->guard_clk};
+  clocks[2] = {"ai", 0, 0, &top->ai_clk};
+  for (Clock& clock : clocks) *clock.pin = 0;
   top->image___05Ftvalid = top->joints___05Ftvalid = 0;
   top->commands___05Ftvalid = top->panel___05Fvalid = 0;
   top->feedback_a = top->feedback_b = 0;
@@ -187,13 +204,14 @@ int main(int argc, char** argv) {
     } else if (order == "clock") {
       int64_t period;
       in >> name >> period;
-      if (!clocks[name].period) clocks[name].next = now + period / 2;
-      clocks[name].period = period;
+      Clock& clock = clock_of(name);
+      if (!clock.period) clock.next = now + period / 2;
+      clock.period = period;
     } else if (order == "glitch") {
       // Two edges, so close to each other that the next one is on time.
       in >> name;
-      edge(name, clocks[name]);
-      edge(name, clocks[name]);
+      edge(clock_of(name));
+      edge(clock_of(name));
     } else if (order == "packet") {
       int count;
       uint64_t word;
@@ -213,12 +231,19 @@ int main(int argc, char** argv) {
     } else if (order == "run") {
       int64_t time;
       in >> time;
-      run(now + time, "", 0);
+      run(now + time, nullptr, 0);
     } else if (order == "until") {
       int64_t time;
       uint64_t value;
       in >> name >> value >> time;
-      std::printf("U %d\n", (int)run(now + time, name, value));
+      std::printf("U %d\n", (int)run(now + time, output_of(name), value));
+    } else if (order == "try") {
+      // A copy of this process does what follows, and answers. When it ends, this one answers the
+      // order that ended it.
+      const pid_t copy = fork();
+      if (copy) waitpid(copy, nullptr, 0);
+    } else if (order == "back") {
+      _exit(0);
     } else {
       obey(order, in);
     }
@@ -231,7 +256,6 @@ int main(int argc, char** argv) {
 
 #: At the ports of an island that stands alone there is a verdict.
 _ALONE = r"""
-static void show_accelerator() {}
 static void before_edge() {}
 static void after_edge() {}
 static void begin(std::map<std::string, CData*>& pins, std::map<std::string, Stream*>&) {
@@ -267,9 +291,9 @@ def program(accelerator: str, *, state: str) -> str:
     Parameters
     ----------
     accelerator
-        Functions in C++ for what is at the accelerator's ports: ``begin`` adds to the pins and
-        streams that there are, ``before_edge`` and ``after_edge`` see the rising edges of its
-        clock, ``show_accelerator`` says what is shown besides, ``obey`` does what is ordered.
+        Functions in C++ for what is at the accelerator's ports: ``begin`` adds to the pins,
+        streams and outputs that there are, ``before_edge`` and ``after_edge`` see the rising edges
+        of its clock, ``obey`` does what is ordered.
     state
         Port with the island's state.
     """
@@ -386,6 +410,17 @@ class IslandModel:
         """Let time pass until an output has a value; whether it came to that."""
         return self._order(f"until {name} {value} {round(within_us * PS_PER_US)}")
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is done inside is undone at the end, in the model and in what it has shown."""
+        kept = self.time_ps, list(self.events), list(self.torques), dict(self.shown)
+        self._order("try")
+        try:
+            yield
+        finally:
+            self._order("back")
+            self.time_ps, self.events, self.torques, self.shown = kept
+
     # What is done again and again
 
     def power_on(self) -> None:
@@ -422,3 +457,12 @@ class IslandModel:
         """Names of alerts."""
         bits = self.shown[which]
         return {alert.name for n, alert in enumerate(ALERTS) if bits >> n & 1}
+
+    def fault(self) -> Fault:
+        """What the firmware logged."""
+        return Fault(self.shown["fault"])
+
+    def faults(self, which: str) -> set[str]:
+        """Names of ``deadline_faults`` or ``ai_clock_faults``."""
+        layout = {"deadline_faults": DeadlineFaults, "ai_clock_faults": ClockFaults}[which]
+        return {name for n, (name, _) in enumerate(layout) if self.shown[which] >> n & 1}

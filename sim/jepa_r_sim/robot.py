@@ -53,15 +53,9 @@ static size_t place(const Burst& burst) {
   return at;
 }
 
-static void show_accelerator() {
-  show("verdict", top->verdict);
-  show("ai_rst", top->ai_rst);
-  show("ai_load", top->ai_load);
-}
-
 static void ended(uint32_t word, int response) {
   std::printf("L %u %d\n", word, response);
-  show("accesses", ++accesses);
+  ++accesses;
 }
 
 static void before_edge() {
@@ -139,6 +133,10 @@ static void after_edge() {
 
 static void begin(std::map<std::string, CData*>&, std::map<std::string, Stream*>& streams) {
   streams["state"] = &state;
+  for (const Output& output :
+       {Output OUTPUT(verdict), Output OUTPUT(ai_rst), Output OUTPUT(ai_load),
+        Output{"accesses", [] { return accesses; }, ~uint64_t{0}}})
+    outputs.push_back(output);
   top->inject = 0;
   top->axi___05Frresp = top->axi___05Fbresp = 0;
   top->lite___05Fbready = top->lite___05Frready = 1;

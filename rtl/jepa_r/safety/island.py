@@ -10,12 +10,12 @@ from ..clocking import AI, CROSSINGS, GUARD, PIN, SAFE, add_domains, cross
 from ..fabric.axi_stream import AxiStream
 from .alert import AlertClass, AlertSender, AlertUnit
 from .bus import Bus
-from .clock_monitor import ClockLimits, ClockMonitor, ClockToggle
+from .clock_monitor import ClockFaults, ClockLimits, ClockMonitor, ClockToggle
 from .coded import CodedBank
 from .commit import TorqueCommit
 from .comparator import Comparator
 from .core import Core
-from .deadline import DeadlineMonitor
+from .deadline import DeadlineFaults, DeadlineMonitor
 from .gate import OPEN_KEY, Gate
 from .limiter import Limiter
 from .loader import Loader, LoadFault
@@ -128,6 +128,10 @@ class Island(wiring.Component):
         For the host to read: state of channel A, its alerts since the session began, the first.
     load_fault : ``Out(LoadFault)``
         Why the last image was refused.
+    fault : ``Out(8)``
+        First :class:`~.map.Fault` that the firmware logged since the session began.
+    deadline_faults, ai_clock_faults : ``Out(DeadlineFaults)``, ``Out(ClockFaults)``
+        What was wrong with the commands' time or number; with the accelerator's clock.
     trip_sources, trip_cause : ``Out(5)``, ``Out(6)``
         Why channel B tripped. Guard clock.
     """
@@ -166,6 +170,9 @@ class Island(wiring.Component):
             "alerts": Out(len(ALERTS)),
             "first_alert": Out(len(ALERTS)),
             "load_fault": Out(LoadFault),
+            "fault": Out(8),
+            "deadline_faults": Out(DeadlineFaults),
+            "ai_clock_faults": Out(ClockFaults),
             "trip_sources": Out(5),
             "trip_cause": Out(6),
         })
@@ -458,6 +465,9 @@ class Island(wiring.Component):
             machine.rearm.eq(unit.was_read & self._pins["operator"].o[1]),
             self.alerts.eq(unit.alerts),
             self.first_alert.eq(unit.cause.alerts),
+            self.fault.eq(registers.fault),
+            self.deadline_faults.eq(deadline.faults),
+            self.ai_clock_faults.eq(self.clocks["ai"].faults),
         ]
 
         bus, test = self.bus, self.memory_test
