@@ -69,13 +69,20 @@ static int64_t now = 0;
 static uint32_t drives[2] = {0, 0};
 static int stuck[2] = {-1, -1};
 
+// All torques' bits, one over the other: 0 if no motor is told to do anything.
+static uint64_t any_torque() {
+  uint32_t bits = 0;
+  for (int n = 0; n < 7; ++n) bits |= top->torque[n];
+  return bits;
+}
+
 #define OUTPUT(name) {#name, [] { return (uint64_t)top->name; }, ~uint64_t{0}}
 static std::vector<Output> outputs = {
     {"state", [] { return (uint64_t)top->@STATE@; }, ~uint64_t{0}},
     OUTPUT(is_open), OUTPUT(sto_a), OUTPUT(sto_b), OUTPUT(brake), OUTPUT(alerts),
     OUTPUT(first_alert), OUTPUT(load_fault), OUTPUT(image_request), OUTPUT(trip_sources),
     OUTPUT(trip_cause), OUTPUT(ai_release), OUTPUT(fault), OUTPUT(ai_clock_faults),
-    OUTPUT(deadline_faults)};
+    OUTPUT(deadline_faults), {"torque", any_torque, ~uint64_t{0}}};
 
 template <typename Data, typename Bit>
 static void drive(Stream& stream, Data& data, Bit& last, Bit& valid) {
@@ -323,6 +330,9 @@ class IslandModel:
         Time.
     events, torques
         What has happened: changes, and torques that left, each with its time.
+    shown
+        What the island shows now: ports by name, and ``torque``, all bits of all torques one over
+        the other.
     """
 
     simulation: Simulation

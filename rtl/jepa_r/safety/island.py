@@ -345,7 +345,7 @@ class Island(wiring.Component):
         self._key = {name: registers.key[n] for n, name in enumerate(KEYS)}
         inject, estop = registers.interrupt_test, self._pins["safe_estop"].o
         energised = self._energised = self._cross("energised")
-        self._released = released = Signal()
+        released = Signal()
         m.d.comb += [
             released.eq(estop == 0b01),
             registers.selftest.eq(machine.selftest),
@@ -479,7 +479,8 @@ class Island(wiring.Component):
             | self.data.refused
             | bus.broken,
             "SETTING": registers.mismatch | registers.late,
-            "ESTOP": moves & ~self._released,
+            # The second channel may have had a reason of its own; this one is not to go on then.
+            "ESTOP": moves & ~machine.estop_released,
             "REQUEST": self._key["REQUEST_TRIP"],
             "TRAP": pair.trap,
             "CORRECTED": pair.corrected | self.code.late | self.data.late,

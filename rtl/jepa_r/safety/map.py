@@ -93,7 +93,10 @@ ALERTS = (
     Alert("CLOCK", AlertClass.TRIP, "the island's or the guard's clock is slow, fast or stopped"),
     Alert("SETTING", AlertClass.TRIP, "a setting and its inverse differ, or one was written late"),
     Alert(
-        "ESTOP", AlertClass.TRIP, "the emergency stop was pressed, or its pair is not antivalent"
+        "ESTOP",
+        AlertClass.TRIP,
+        "the emergency stop was pressed, its pair is not antivalent, or the second channel took "
+        "the energy",
     ),
     Alert("REQUEST", AlertClass.TRIP, "the firmware asked for it"),
     Alert("LIMITER", AlertClass.TRIP, "torques out of range, too fast, or from an old sample"),
