@@ -26,8 +26,8 @@ HOME = np.array([0.0, 0.0, 0.0, -1.0, 0.0, 1.0, 0.0])
 INERTIA = np.array([1.0, 1.0, 1.0, 0.5, 0.2, 0.2, 0.1])
 FRICTION = np.full(7, 0.5)
 
-#: Periods with the accelerator, and after it stopped.
-MOVING, HELD = 20, 20
+#: Periods with the accelerator, and after it stopped: until the arm is at rest, to 4 mrad/s.
+MOVING, HELD = 20, 300
 
 
 def q16(values):
@@ -109,7 +109,7 @@ def draw(rows, events, stopped_ms, path):
         )
         axes[1].step(time, torque, where="post", color=colour)
     axes[0].set_ylabel("position (mrad), dotted: plan")
-    axes[0].legend(loc="upper left", frameon=False)
+    axes[0].legend(loc="upper right", frameon=False)
     axes[1].set_ylabel("torque (Nm)")
     axes[2].step(time, [row[5] for row in rows], where="post", color="black")
     axes[2].set_yticks([0, 1], ["closed", "open"])
@@ -121,10 +121,14 @@ def draw(rows, events, stopped_ms, path):
         if fallback:
             axis.axvline(fallback, color="tab:purple", lw=1, ls="--")
         axis.spines[["top", "right"]].set_visible(False)
-    top = axes[0].get_ylim()[1]
-    axes[0].text(stopped_ms, top, "accelerator stops ", color="tab:red", ha="right", va="top")
+    notes = [(stopped_ms, 1, "accelerator stops", "tab:red")]
     if fallback:
-        axes[0].text(fallback, top, " FALLBACK: held where it is", color="tab:purple", va="top")
+        notes.append((fallback, 0.9, "FALLBACK: held where it is", "tab:purple"))
+    for place, height, text, colour in notes:
+        axes[0].annotate(
+            text, (place, height), xycoords=axes[0].get_xaxis_transform(), xytext=(8, 0),
+            textcoords="offset points", color=colour, va="top",
+        )  # fmt: skip
     figure.savefig(path, dpi=150)
 
 
