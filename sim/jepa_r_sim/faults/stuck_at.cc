@@ -18,9 +18,23 @@ typedef uint64_t Lanes __attribute__((vector_size(8 * WORDS)));
 
 enum Operation : uint32_t { NOT, AND, OR, XOR, MUX };
 
+// All gates are (a & ~select) | ((b ^ inverted) & select): a choice by operation would be guessed
+// wrong half of the time.
 struct Gate {
-  uint32_t operation, a, b, select;
+  uint32_t a, b, select;
+  uint64_t inverted;
 };
+
+Gate gate_of(uint32_t operation, uint32_t a, uint32_t b, uint32_t select) {
+  switch (operation) {
+    case NOT: return {1, 0, a, 0};
+    case AND: return {0, b, a, 0};
+    case OR: return {b, 1, a, 0};
+    case XOR: return {b, b, a, ~uint64_t{0}};
+    default: return {a, b, select, 0};
+  }
+}
+
 struct Flop {
   uint32_t data, init;
 };
@@ -37,7 +51,7 @@ struct Netlist {
       flops.push_back({values[flops.size() * 2], values[flops.size() * 2 + 1]});
     for (const auto values = next(); gates.size() * 4 < values.size();) {
       const uint32_t* gate = &values[gates.size() * 4];
-      gates.push_back({gate[0], gate[1], gate[2], gate[3]});
+      gates.push_back(gate_of(gate[0], gate[1], gate[2], gate[3]));
     }
     outputs = next();
     compared = next();
@@ -193,17 +207,8 @@ class Run {
 
   void gate(uint32_t net) {
     const Gate& gate = netlist.gates[net - netlist.first_gate];
-    const Lanes a = values[gate.a], b = values[gate.b];
-    switch (gate.operation) {
-      case NOT: values[net] = ~a; break;
-      case AND: values[net] = a & b; break;
-      case OR: values[net] = a | b; break;
-      case XOR: values[net] = a ^ b; break;
-      default: {
-        const Lanes select = values[gate.select];
-        values[net] = (a & ~select) | (b & select);
-      }
-    }
+    const Lanes select = values[gate.select];
+    values[net] = (values[gate.a] & ~select) | ((values[gate.b] ^ gate.inverted) & select);
   }
 
   void edge() {
