@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jepa_r_sim.faults.campaign import CLASSES
+from jepa_r_sim.faults.campaign import CLASSES, wilson
 
 from .console import Stages
 from .faults import faults
@@ -107,10 +107,12 @@ def _remarks(figures: Mapping[str, Any]) -> list[str]:
             f"{latest} cycles after the first wrong output, of {pair['bound']} allowed.",
         ]
     if (test := figures.get("F2b")) is not None:
+        low, high = wilson(test["reached"], test["injected"])
         lines += [
             f"F2b: {test['reached']:,} of {test['injected']:,} stuck-at faults "
-            f"({test['reached'] / test['injected']:.1%}) change the bus during the core's self "
-            "test,",
-            "untestable faults counted as not reached.",
+            f"({test['reached'] / test['injected']:.1%}; 95 % interval {low:.1%} to {high:.1%}) "
+            "change what",
+            "the comparator sees before the core's self test has ended. Faults that nothing can "
+            "show count as not reached.",
         ]
     return [*lines, ""] if lines else []

@@ -6,7 +6,7 @@ from jepa_r_flow.figures import quoted, render, replaced_quote
 from jepa_r_flow.planning import render_planning
 from jepa_r_flow.scale import render_scale
 from jepa_r_flow.synthesis_figures import render_synthesis
-from jepa_r_sim.faults.campaign import CLASSES
+from jepa_r_sim.faults.campaign import CLASSES, wilson
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +57,9 @@ def test_the_readme_quotes_fault_campaigns():
         assert sum(campaign[kind] for kind in CLASSES) == campaign["injected"]
         if name in {"F1", "F2"}:
             assert campaign["silent"] == campaign["timeout"] == campaign["late"] == 0
+        elif name == "F2b":
+            # Of all faults, so of the testable ones, too.
+            assert wilson(campaign["reached"], campaign["injected"])[0] >= 0.9
         elif name in {"F1b", "untied"}:
             assert campaign["silent"] > 0
     assert run
