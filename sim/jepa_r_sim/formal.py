@@ -200,23 +200,29 @@ def free_inputs(
     return inputs
 
 
-def mutant(cls: type, old: str, new: str) -> type:
+def mutant(cls: type, old: str, new: str, *more: str) -> type:
     """Class as its module would define it with ``new`` in place of ``old``: a planted bug.
+
+    Where another check would find the same, ``more`` takes that away, too: an old text and a new
+    one, and so on.
 
     Raises
     ------
     ValueError
-        If ``old`` is not exactly once in the source of the module.
+        If an old text is not exactly once in the source of the module.
     """
     origin = inspect.getmodule(cls)
     assert origin is not None, cls
     source = inspect.getsource(origin)
-    if (count := source.count(old)) != 1:
-        raise ValueError(f"{origin.__name__} has {old!r} {count} times; it must be there once")
+    for before, after in zip((old, *more[::2]), (new, *more[1::2]), strict=True):
+        if (count := source.count(before)) != 1:
+            times = f"{count} times; it must be there once"
+            raise ValueError(f"{origin.__name__} has {before!r} {times}")
+        source = source.replace(before, after)
     module = ModuleType(origin.__name__)
     module.__package__ = origin.__package__
     module.__file__ = origin.__file__
-    exec(compile(source.replace(old, new), f"<mutant of {origin.__name__}>", "exec"), vars(module))
+    exec(compile(source, f"<mutant of {origin.__name__}>", "exec"), vars(module))
     return getattr(module, cls.__name__)
 
 
