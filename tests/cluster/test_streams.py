@@ -62,7 +62,7 @@ def test_one_row_one_column_one_pass():
 
 def collisions(starts, dut):
     seen = run(dut, starts, ("collision",), max(starts) + 80)
-    return [cycle for cycle, row in enumerate(seen) if row["collision"]]
+    return [cycle - 1 for cycle, row in enumerate(seen) if row["collision"]]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -64,7 +64,7 @@ def test_array_operations_that_come_too_early_are_collisions(tmp_path):
         starts |= {at: one, early: two}
         expected.append(address_streams.array_collision(at, one, early, two))
     seen = run(tmp_path, ArrayStream(rows=ROWS), starts, ("collision",), PAIRS.stop)
-    found = [cycle for cycle, row in enumerate(seen) if row["collision"]]
+    found = [cycle - 1 for cycle, row in enumerate(seen) if row["collision"]]
     # What follows a collision is damaged, too; the first is the one that counts.
     first = [next((c for c in found if at <= c < at + PAIRS.step), None) for at in PAIRS]
     assert first == expected
@@ -81,4 +81,4 @@ def test_vector_operations_that_come_too_early_are_collisions(tmp_path):
             expected.append(early := rng.choice([last - 1, rng.randrange(at + 1, last)]))
             starts |= {at: one, early: two}
     seen = run(tmp_path, VectorStream(segments=SEGMENTS), starts, ("collision",), PAIRS.stop)
-    assert [cycle for cycle, row in enumerate(seen) if row["collision"]] == expected
+    assert [cycle - 1 for cycle, row in enumerate(seen) if row["collision"]] == expected

@@ -286,9 +286,9 @@ class Cluster(Macro):
         moves = Signal(range(config.queue + 2))
         m.d.sync += moves.eq(moves + (mover.i.valid & mover.i.ready) - mover.completed)
         m.d.comb += sequencer.moves_busy.eq(moves != 0)
-        m.d.sync += busy.eq(
-            array_stream.collision | vector_stream.collision | (self.feed_en & ~self.ready)
-        )
+        fed = Signal()
+        m.d.sync += fed.eq(self.feed_en & ~self.ready)
+        m.d.comb += busy.eq(array_stream.collision | vector_stream.collision | fed)
 
         # Operations of nothing never end, and a short interval cuts passes off.
         illegal, tile_op, vector_op = Signal(), sequencer.tile, sequencer.vector

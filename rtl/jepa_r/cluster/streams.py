@@ -92,9 +92,9 @@ class ArrayStream(Macro):
     edge : ``Out(ArrayEdge)``
         Control that goes with the operands into the array.
     collision : ``Out(1)``
-        An operation was started while rows of this one's B or A are still to be read. A start
-        between its last row of B and its last swap is not seen here: the tile then finds a wrong
-        number of rows at a swap.
+        A cycle later: an operation was started while rows of this one's B or A are still to be
+        read. A start between its last row of B and its last swap is not seen here: the tile then
+        finds a wrong number of rows at a swap.
     """
 
     def __init__(self, *, rows):
@@ -124,6 +124,7 @@ class ArrayStream(Macro):
         b_base = Signal(ADDRESS, reset_less=True)
         b_length = Signal(13)
         b_end, b_over, b_reading, b_only = Signal(), Signal(), Signal(), Signal()
+        early = Signal()
         m.d.comb += [
             b_length.eq(Mux(b_first, b_op.columns, b_op.interval)),
             b_reading.eq(b_active & (b_count < b_op.columns)),
@@ -131,8 +132,9 @@ class ArrayStream(Macro):
             b_only.eq(b_op.passes == b_pass + 1),
             # The last pass's B ends with its last row, the others with the window.
             b_over.eq(b_active & b_only & (b_count + 1 == b_op.columns)),
-            self.collision.eq(self.start & b_active & ~b_over),
+            early.eq(self.start & b_active & ~b_over),
         ]
+        m.d.sync += self.collision.eq(early)
         with m.If(b_active):
             m.d.sync += b_count.eq(b_count + 1)
             with m.If(b_over):
@@ -174,7 +176,7 @@ class ArrayStream(Macro):
                 a_base.eq(b_op.a_addr),
             ]  # fmt: skip
             with m.If(a_active & ~(a_last & (a_count + 1 == a_op.rows))):
-                m.d.comb += self.collision.eq(1)
+                m.d.comb += early.eq(1)
 
         m.d.sync += [
             self.reads.a_en.eq(a_reading),
@@ -236,7 +238,7 @@ class VectorStream(Macro):
     clear : ``Out(1)``
         The distance starts from zero.
     collision : ``Out(1)``
-        An operation was started too early, and is lost.
+        A cycle later: an operation was started too early, and is lost.
     """
 
     def __init__(self, *, segments):
@@ -263,8 +265,8 @@ class VectorStream(Macro):
         m.d.comb += [
             row_end.eq(segment + 1 == op.segments),
             end.eq(row_end & (row + 1 == op.rows)),
-            self.collision.eq(self.start & active & ~end),
         ]
+        m.d.sync += self.collision.eq(self.start & active & ~end)
         with m.If(active):
             m.d.sync += segment.eq(segment + 1)
             with m.If(row_end):
