@@ -109,6 +109,17 @@ class World:
                 break
 
 
+def started(model):
+    """Power, the shipped image, and channel B re-armed while the processors test themselves."""
+    model.power_on()
+    model.packet("image", image_words(IMAGE.read_bytes()))
+    assert model.until("state", State.SELFTEST, within_us=500)
+    model.run(20)
+    model.rearm()
+    assert model.shown["sto_a"] == model.shown["sto_b"] == 1
+    assert model.shown["brake"] == 0
+
+
 def island(simulation):
     return IslandModel(simulation=simulation, config=CONFIG, ai_mhz=AI_MHZ)
 
@@ -131,13 +142,7 @@ def from_power_on(simulation):
 def from_selftest(simulation):
     """The processors test themselves, and channel B has been re-armed."""
     with island(simulation) as model:
-        model.power_on()
-        model.packet("image", image_words(IMAGE.read_bytes()))
-        assert model.until("state", State.SELFTEST, within_us=500)
-        model.run(20)
-        model.rearm()
-        assert model.shown["sto_a"] == model.shown["sto_b"] == 1
-        assert model.shown["brake"] == 0
+        started(model)
 
         @contextmanager
         def begin():

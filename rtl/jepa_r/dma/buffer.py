@@ -55,7 +55,7 @@ class BeatBuffer(Macro):
             {
                 "w_en": In(1),
                 "w_data": In(width),
-                "w_rdy": Out(1),
+                "w_rdy": Out(1, init=1),
                 "r_rdy": Out(1),
                 "r_data": Out(width),
                 "spoilt": Out(1),
@@ -80,7 +80,6 @@ class BeatBuffer(Macro):
         places = Signal(range(self._AHEAD + 1), init=self._AHEAD)
         put, ask, take = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.w_rdy.eq(level != depth),
             put.eq(self.w_en & self.w_rdy),
             ask.eq((level != 0) & (places != 0)),
             take.eq(self.r_en & self.r_rdy),
@@ -90,7 +89,12 @@ class BeatBuffer(Macro):
             memory.inject.eq(self.inject),
             self.corrected.eq(memory.corrected),
         ]
-        m.d.sync += [level.eq(level + put - ask), places.eq(places - ask + take)]
+        m.d.sync += [
+            level.eq(level + put - ask),
+            places.eq(places - ask + take),
+            # There will be room: a register, since it is the ``ready`` of a master.
+            self.w_rdy.eq(ask | (level != Mux(put, depth - 1, depth))),
+        ]
         for address, step in ((memory.w_addr, put), (memory.r_addr, ask)):
             at = Signal.like(address)
             m.d.comb += address.eq(at)

@@ -29,7 +29,7 @@ class Pacer(Macro):
     Members
     -------
     open : ``Out(1)``
-        What is there now may pass.
+        What is there now may pass. A register: it is the ``ready`` of what comes.
     go, amount : ``In(1)``, ``In(range(most + 1))``
         It does, which it may only where ``open``.
     """
@@ -38,7 +38,7 @@ class Pacer(Macro):
         self._interval = Fraction(interval)
         self._most = most
         super().__init__(
-            {"open": Out(1), "go": In(1), "amount": In(range(most + 1))},
+            {"open": Out(1, init=1), "go": In(1), "amount": In(range(most + 1))},
             macro_name=f"pacer_{self._interval.numerator}_{self._interval.denominator}_{most}",
         )
 
@@ -47,11 +47,9 @@ class Pacer(Macro):
         cycle, one = self._interval.denominator, self._interval.numerator
         # E less the time now, in parts of a cycle.
         left = Signal(range(-cycle, self._most * one + 1))
-        m.d.comb += self.open.eq(left <= 0)
-        with m.If(self.go):
-            m.d.sync += left.eq(left + self.amount * one - cycle)
-        with m.Elif(self.open):
-            m.d.sync += left.eq(0)
-        with m.Else():
-            m.d.sync += left.eq(left - cycle)
+        passed, waited = left + self.amount * one - cycle, left - cycle
+        m.d.sync += [
+            left.eq(Mux(self.go, passed, Mux(self.open, 0, waited))),
+            self.open.eq(Mux(self.go, passed <= 0, self.open | (waited <= 0))),
+        ]
         return m
