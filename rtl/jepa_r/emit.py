@@ -14,6 +14,11 @@ from .platform import MemoryShape, VerilogPlatform
 __all__ = ["Emitted", "emit_verilog"]
 
 
+#: What yosys reads in every `always @*`, so that each runs once when simulation begins. It has a
+#: number of all modules so far: with it, a new module would change the text of others.
+_AWAKENER = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+(?= )")
+
+
 @frozen
 class Emitted:
     """What :func:`emit_verilog` wrote.
@@ -61,7 +66,8 @@ def emit_verilog(top: wiring.Component, *, name: str, into: Path) -> Emitted:
         pending |= {key: macro for key, macro in platform.macros.items() if key not in texts}
     for module, text in _modules(rtlil_texts):
         # Plain submodules are `macro.submodule`; they stay in their macro's file.
-        texts[module.partition(".")[0]] += text
+        file = module.partition(".")[0]
+        texts[file] += f"\n{text}" if texts[file] else text
     files = {module: into / f"{module}.v" for module in texts}
     for module, path in files.items():
         path.write_text(texts[module])
@@ -87,7 +93,7 @@ def _modules(texts: list[str]) -> Iterator[tuple[str, str]]:
             raise ValueError(f"{stuck[1]} is a constant part of a signal: assign it as a whole")
         name = re.search(r"^module \\?(\S+?)[\s(]", text, re.M)
         assert name, text[:80]
-        yield name[1], text
+        yield name[1], _AWAKENER.sub("awakener", text.rstrip()) + "\n"
 
 
 def _count(top: str, children: dict[str, dict[str, int]]) -> dict[str, int]:

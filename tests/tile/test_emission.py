@@ -3,6 +3,7 @@ import re
 import pytest
 
 from jepa_r.emit import emit_verilog
+from jepa_r.tile.accumulator import Accumulator
 from jepa_r.tile.array import SystolicArray, block_size
 from jepa_r.tile.cell import sum_width
 from jepa_r.tile.tile import Tile
@@ -26,6 +27,17 @@ def test_every_module_is_written_once_and_instantiated(tmp_path):
     assert texts["array_16x16_21"].count("  cell_21 ") == 256
     # Four times the cells of 16 x 16 are not four times the text.
     assert sum(map(len, texts.values())) < 500_000
+
+
+def test_the_text_of_a_module_is_the_same_below_any_top(tmp_path):
+    """So that what was built or mapped of it stays good when the design around it grows."""
+    tile = emit_verilog(Tile(rows=4, columns=4, acc_rows=16), name="tile", into=tmp_path / "tile")
+    accumulator = Accumulator(columns=4, rows=16, width=18)
+    emitted = emit_verilog(accumulator, name=accumulator.macro_name, into=tmp_path / "alone")
+    assert len(emitted.files) == 3
+    for path in emitted.files:
+        assert path.read_text() == (tmp_path / "tile" / path.name).read_text()
+    assert "\\$auto" not in "".join(path.read_text() for path in tile.files)
 
 
 def test_a_deep_accumulator_is_no_longer_in_verilog(tmp_path):
