@@ -108,6 +108,16 @@ class World:
             if self.model.state() != "SELFTEST":
                 break
 
+    def arm(self):
+        """From LOCKED to RUN."""
+        self.model.rearm()
+        self.period()
+        self.model.pin("arm", 1)
+        for _ in range(4):
+            self.period()
+        assert self.model.state() == "RUN"
+        assert self.model.shown["is_open"]
+
 
 def started(model):
     """Power, the shipped image, and channel B re-armed while the processors test themselves."""
@@ -124,18 +134,24 @@ def island(simulation):
     return IslandModel(simulation=simulation, config=CONFIG, ai_mhz=AI_MHZ)
 
 
+def attempts(model):
+    """What makes a context of the model as it is now, to which it comes back."""
+
+    @contextmanager
+    def begin():
+        with model.attempt():
+            yield model
+
+    return begin
+
+
 @pytest.fixture(scope="module")
 def from_power_on(simulation):
     """Power is there, and no image."""
     with island(simulation) as model:
         model.power_on()
 
-        @contextmanager
-        def begin():
-            with model.attempt():
-                yield model
-
-        yield begin
+        yield attempts(model)
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +160,7 @@ def from_selftest(simulation):
     with island(simulation) as model:
         started(model)
 
-        @contextmanager
-        def begin():
-            with model.attempt():
-                yield model
-
-        yield begin
+        yield attempts(model)
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +172,7 @@ def from_run(simulation):
         assert model.state() == "LOCKED"
         assert model.alerts() <= {"TRAP", "CORRECTED"}
         assert model.alerts("first_alert") == set()
-        model.rearm()
-        world.period()
-        model.pin("arm", 1)
-        for _ in range(4):
-            world.period()
-        assert model.state() == "RUN"
-        assert model.shown["is_open"]
+        world.arm()
 
         @contextmanager
         def begin():

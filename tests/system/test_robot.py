@@ -124,13 +124,7 @@ def test_the_arm_moves_with_a_released_accelerator_and_is_held_without_it(
         assert action.action == tuple(planned.plan.action)
 
         # The arm moves, until the accelerator's clock stops.
-        model.rearm()
-        world.period()
-        model.pin("arm", 1)
-        for _ in range(4):
-            world.period()
-        assert model.state() == "RUN"
-        assert model.shown["is_open"]
+        world.arm()
         begin, count = model.time_ps, len(model.actions)
         model.clock("ai", 0)
         world.period()
