@@ -13,7 +13,7 @@ from jepa_r.robot import Robot
 from .chip import Script, register_parameters
 from .cosim import Simulation, build
 from .drivers.packets import Action, parse_action, state_packet
-from .island import PS_PER_US, IslandModel, program
+from .island import IslandModel, program
 from .registers import RegisterModel, Software
 
 __all__ = ["RobotModel", "build_robot"]
@@ -270,12 +270,3 @@ class RobotModel(IslandModel):
                 self.run(8 / self.ai_mhz)
             else:
                 raise ValueError(f"step {name!r} is none of write and state")
-
-    def poll(self, register: str, part: str, value: int, *, within_us: float) -> bool:
-        """Let time pass until a field of a register has a value; whether it came to that."""
-        end = self.time_ps + within_us * PS_PER_US
-        while self.read(register)[part] != value:
-            if self.time_ps >= end:
-                return False
-            self.run(20)
-        return True

@@ -282,7 +282,7 @@ def _search_heads(query: Float, key: Float, unrotated: Float) -> tuple[Float, Fl
         return np.stack([np.abs(x).max((0, 2, 3)) for x in (query * factor, key / factor)])
 
     def rounded(x: Float, lsb: Float) -> Float:
-        lsb = lsb[:, None, None].astype(x.dtype)
+        lsb = lsb[:, None, None]
         return np.clip(np.rint(x / lsb), -128, 127) * lsb
 
     fit, judge = zip(_halves(query), _halves(key), strict=True)
@@ -369,7 +369,7 @@ def _search_activation(frames: Float, weight: Float) -> tuple[_Activation, _Roun
     wanted = exact @ weight.T
     energy = np.maximum((exact * exact).mean(0), 1e-12)
     rounded = _round_weight(weight, energy)
-    product = (rounded.weight * rounded.lsb[:, None]).astype(x.dtype)
+    product = rounded.weight * rounded.lsb[:, None]
     top = max(float(frames.max()), 0.5)
     best: tuple[float, _Activation] | None = None
     for high in top * np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]):
@@ -503,7 +503,7 @@ def _quantise_attention(stream: _Stream, layer: int) -> dict[str, Any]:
         *(weights.affine(f"{source}.attention.{part}") for part in parts), strict=True
     )
     h = seen.frames(f"{name}.norm1")
-    site, rounded = _search_site(h, np.concatenate(weight[:3]).astype(h.dtype))
+    site, rounded = _search_site(h, np.concatenate(weight[:3]))
     norm1 = _norm(stream.profile, gain / (site.smooth * site.lsb),
                   (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
     query, key, unrotated = (
@@ -533,7 +533,7 @@ def _quantise_attention(stream: _Stream, layer: int) -> dict[str, Any]:
     value, scale_v = _search_value(site, h, weight[2], (weight[3] ** 2).sum(0))
     bias_v = bias[2] + weight[2] @ site.centre
     context = seen.frames(f"{name}.context") - bias_v
-    site_c, rounded_c = _search_site(context, weight[3].astype(context.dtype))
+    site_c, rounded_c = _search_site(context, weight[3])
     unit = site_c.smooth * site_c.lsb
     column = _column(scale_v / unit, -site_c.centre / unit, 8)
     bias_o = bias[3] + weight[3] @ (bias_v + site_c.centre)
@@ -554,10 +554,10 @@ def _quantise_mlp(stream: _Stream, layer: int) -> dict[str, Any]:
     weight1, bias1 = weights.affine(f"{source}.mlp.fc1")
     weight2, bias2 = weights.affine(f"{source}.mlp.fc2")
     h, x = seen.frames(f"{name}.norm2"), seen.frames(f"{name}.unactivated")
-    site, rounded1 = _search_site(h, weight1.astype(h.dtype))
+    site, rounded1 = _search_site(h, weight1)
     norm2 = _norm(stream.profile, gain / (site.smooth * site.lsb),
                   (offset - site.centre) / (site.smooth * site.lsb))  # fmt: skip
-    shape, rounded2 = _search_activation(x, weight2.astype(x.dtype))
+    shape, rounded2 = _search_activation(x, weight2)
     return {
         "norm2": norm2,
         "fc1": _linear(
@@ -730,7 +730,7 @@ def quantise_predictor(
     gain, offset = weights.affine("predictor.norm")
     weight, bias = weights.affine("predictor.proj")
     h = seen.frames("norm")[:, INPUTS:]
-    site, rounded = _search_site(h, weight.astype(h.dtype))
+    site, rounded = _search_site(h, weight)
     embed_weight, embed_bias = weights.affine("predictor.embed")
     energy = np.square(starts.astype(np.float64)).mean((0, 1))
     tables = (step_tables(config, step) for step in range(predictor.steps))
