@@ -204,9 +204,7 @@ def test_the_wrapper_brings_every_port_to_pins(tmp_path, bits):
 
 def test_constraints_name_the_clock_and_place_no_pin(tmp_path):
     text = lpf(tmp_path, mhz=80).read_text()
-    assert text.splitlines()[0] == (
-        "# Clock of top, preset small (00ff): 80 MHz, for nextpnr-ecp5."
-    )
+    assert text.splitlines()[0] == "# Clocks of top, preset small (00ff), for nextpnr-ecp5."
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         'FREQUENCY PORT "clk" 80 MHZ;'
     ]

@@ -92,9 +92,11 @@ class AlertSpec(Spec):
         ]
 
         alert_now = Cat(
-            Cat(dut.p[n], dut.n[n]) != Mux(dut.expected[n], 0b01, 0b10) for n in range(count)
+            (Cat(dut.p[n], dut.n[n]) != Mux(dut.expected[n], 0b01, 0b10)) | (log_late & logs[n])
+            for n in range(count)
         )
-        reasons = Cat(alert_now, Cat(broken), written)
+        matters = Cat(trips, falls).any() | log_late | written
+        reasons = Mux(matters, Cat(alert_now, Cat(broken), written), 0)
         cause = dut.cause.as_value()
         before = outlives_reset(m, cause)
         had = outlives_reset(m, Cat(reasons, dut.power_on, dut.clear & dut.was_read))
@@ -140,11 +142,13 @@ BUGS = [
     ("self.position < self.PING", "self.position < 0", "pinged"),
     ("self.expected.eq(self.ping)", "self.expected.eq(0)", "expected"),
     ("            | now.broken.any()\n", "", "trip"),
-    ("~(falls | logs)", "~falls & ~logs & (0 == 1)", "trip"),
+    ("now.alerts & ~(falls | logs)", "now.alerts & (falls & logs)", "trip"),
     ("self.acknowledge & self.alerts & logs", "self.acknowledge & logs", "acknowledged"),
-    ("runs & (time >= most)", "runs & (time > most)", "fallback|trip"),
+    ("runs & (time >= most)", "runs & (time > most)", "fallback|trip|cause"),
     ("self.clear & was_read", "self.clear", "frozen"),
-    ("~cause.as_value().any() & now", "now", "frozen"),
+    ("~cause.as_value().any() & counts", "counts", "frozen"),
+    ("now.alerts & ~logs", "now.alerts", "that of its cycle"),
+    ("Mux(late[\"log\"], waiting, 0)", "0", "that of its cycle"),
     ("shape(), reset_less=True)", "shape())", "frozen"),
 ]
 
