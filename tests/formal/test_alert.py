@@ -148,7 +148,7 @@ BUGS = [
     ("self.clear & was_read", "self.clear", "frozen"),
     ("~cause.as_value().any() & counts", "counts", "frozen"),
     ("now.alerts & ~logs", "now.alerts", "that of its cycle"),
-    ("Mux(late[\"log\"], waiting, 0)", "0", "that of its cycle"),
+    ('Mux(late["log"], waiting, 0)', "0", "that of its cycle"),
     ("shape(), reset_less=True)", "shape())", "frozen"),
 ]
 
