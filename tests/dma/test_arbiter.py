@@ -12,6 +12,7 @@ from jepa_r.config import PRESETS, ChipConfig, ConfigError, MemoryContract
 from jepa_r.dma.arbiter import Arbiter
 from jepa_r.dma.buffer import BeatBuffer
 from jepa_r.dma.pacer import Pacer
+from jepa_r.dma.skid import SkidBuffer
 
 MEMORY = MemoryContract(data_bytes=16, bytes_per_cycle=16, latency=64, outstanding=16)
 MASTERS = [
@@ -177,3 +178,25 @@ def test_a_word_passes_every_cycle():
 
     run(dut, testbench)
     assert found == [(n + BeatBuffer.LATENCY, n) for n in range(100 - BeatBuffer.LATENCY)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_a_skid_buffer_is_a_queue_of_two_whose_room_does_not_see_ready(wishes):
+    """Against a list, with what each side wants in each cycle."""
+    dut = SkidBuffer(width=8)
+
+    async def testbench(ctx):
+        queue = []
+        for n, (offers, takes) in enumerate(wishes):
+            assert (ctx.get(dut.room), ctx.get(dut.valid)) == (len(queue) < 2, len(queue) > 0)
+            if queue:
+                assert ctx.get(dut.payload) == queue[0]
+            ctx.set(dut.ready, takes)
+            assert ctx.get(dut.room) == (len(queue) < 2)
+            ctx.set(dut.go, comes := offers and len(queue) < 2)
+            ctx.set(dut.word, n)
+            await ctx.tick()
+            queue = queue[takes:] + [n] * comes
+
+    run(dut, testbench)

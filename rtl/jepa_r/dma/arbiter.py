@@ -10,6 +10,7 @@ from ..platform import Macro
 from .axi import AxiSignature, Response
 from .buffer import BeatBuffer
 from .pacer import Pacer
+from .skid import SkidBuffer
 
 __all__ = ["Arbiter"]
 
@@ -66,6 +67,9 @@ class Arbiter(Macro):
 
     If the masters never use memory at the same time, none of this is needed, and ``concurrent`` is
     false: requests and data to write spend a cycle in a register, and the rest are wires.
+
+    What leaves for memory waits in a :class:`~.SkidBuffer`: ``ready`` of the port comes through
+    board or interconnect, late in its cycle, and must not be on the way to a master's ``ready``.
 
     A request of the master is taken at once while no more than ``outstanding`` of its bursts are
     under way; the memory must allow those of all masters that run at once. Answers keep the order
@@ -231,27 +235,26 @@ class Arbiter(Macro):
     def _add_grants(self, m, channel, offers, room):
         """Put requests on the bus, the masters in turn. Returns whose, and when."""
         axi = self.axi
-        valid, ready = getattr(axi, f"{channel}valid"), getattr(axi, f"{channel}ready")
-        fields = [getattr(axi, f"{channel}{part}") for part in ("addr", "len", "size", "burst")]
+        parts = ("addr", "len", "size", "burst", "id")
+        out = Cat(getattr(axi, f"{channel}{part}") for part in parts)
+        m.submodules[f"{channel}_out"] = skid = SkidBuffer(width=len(out))
         chosen, last, grant = (
             Signal(name=f"{channel}_{name}") for name in ("chosen", "last", "grant")
         )
         (first, _, _), (second, _, _) = offers
         m.d.comb += [
             chosen.eq(Mux(first & second, ~last, second)),
-            grant.eq((first | second) & room & (~valid | ready)),
+            grant.eq((first | second) & room & skid.room),
+            skid.go.eq(grant),
+            skid.word.eq(Cat(Mux(chosen, offers[1][1], offers[0][1]), chosen)),
+            getattr(axi, f"{channel}valid").eq(skid.valid),
+            out.eq(skid.payload),
+            skid.ready.eq(getattr(axi, f"{channel}ready")),
         ]
         for n, (_, _, take) in enumerate(offers):
             m.d.comb += take.eq(grant & (chosen == n))
         with m.If(grant):
-            m.d.sync += [
-                valid.eq(1),
-                last.eq(chosen),
-                getattr(axi, f"{channel}id").eq(chosen),
-                Cat(fields).eq(Mux(chosen, offers[1][1], offers[0][1])),
-            ]
-        with m.Elif(ready):
-            m.d.sync += valid.eq(0)
+            m.d.sync += last.eq(chosen)
         return chosen, grant
 
     def _add_reads(self, m):
@@ -341,29 +344,27 @@ class Arbiter(Macro):
             width=1, depth=sum(contract.outstanding for contract in self._contracts)
         )
         chosen, grant = self._add_grants(m, "aw", offers, order.w_rdy)
-        beat = Signal.like(data[0][1], name="beat")
-        last = beat[-1]
+        word, strobes, last = (Signal.like(part) for part in (axi.wdata, axi.wstrb, axi.wlast))
         spoilt, offered, move = Signal(), Signal(), Signal()
+        out = Cat(axi.wdata, axi.wstrb, axi.wlast)
+        m.submodules.w_out = skid = SkidBuffer(width=len(out))
         m.d.comb += [
             order.w_data.eq(chosen),
             order.w_en.eq(grant),
-            beat.eq(Mux(order.r_data, data[1][1], data[0][1])),
+            Cat(word, strobes, last).eq(Mux(order.r_data, data[1][1], data[0][1])),
             spoilt.eq(Mux(order.r_data, data[1][2], data[0][2])),
             offered.eq(Mux(order.r_data, data[1][0], data[0][0])),
-            move.eq(order.r_rdy & offered & (~axi.wvalid | axi.wready)),
+            move.eq(order.r_rdy & offered & skid.room),
             order.r_en.eq(move & last),
+            skid.go.eq(move),
+            skid.word.eq(Cat(word, Mux(spoilt, 0, strobes), last)),
+            axi.wvalid.eq(skid.valid),
+            out.eq(skid.payload),
+            skid.ready.eq(axi.wready),
         ]
         for n, (*_, take) in enumerate(data):
-            m.d.comb += take.eq(move & (order.r_data == n))
-        with m.If(move):
-            m.d.sync += [
-                axi.wvalid.eq(1),
-                Cat(axi.wdata, axi.wstrb, axi.wlast).eq(beat),
-            ]
-            with m.If(spoilt):
-                m.d.sync += axi.wstrb.eq(0)
-        with m.Elif(axi.wready):
-            m.d.sync += axi.wvalid.eq(0)
+            # Whether it offers one or not: its ``valid`` is no part of its ``ready``.
+            m.d.comb += take.eq(order.r_rdy & skid.room & (order.r_data == n))
 
         bready = Signal(_MASTERS)
         for n, port in enumerate(self.masters):
