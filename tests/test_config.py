@@ -56,7 +56,9 @@ RANGES = {
         "data_bytes": (4, 128), "bytes_per_cycle": (1, 128), "latency": (1, 1 << 16),
         "burst_beats": (1, 256), "outstanding": (1, 256),
     },
-    ClusterConfig: {"tiles": (1, 16), "program_words": (16, 0xFFFF), "queue": (2, 14)},
+    ClusterConfig: {
+        "tiles": (1, 16), "program_words": (16, 0xFFFF), "queue": (2, 14), "pointers": (8, 32),
+    },
     PlannerConfig: {"elites": (1, 64), "steps": (1, 16)},
     ChipConfig: {"clock_mhz": (1, 4000), "latent_words": (2, 1 << 18)},
 }  # fmt: skip
@@ -148,6 +150,7 @@ def test_numbers_outside_their_range_are_refused(kind, name):
             "be under way",
         ),
         (ClusterConfig, {"ecc": 1}, "ecc is 1; it must be true or false"),
+        (ClusterConfig, {"pointers": 12}, "pointers is 12; it must be 8, 16 or 32"),
         (ClusterConfig, {"tile": 5}, "tile is 5; it must be a TileConfig"),
         (ClusterConfig, {"shared": 5}, "shared is 5; it must be a SharedConfig"),
         (ClusterConfig, {"memory": None}, "memory is None; it must be a MemoryContract"),
@@ -298,7 +301,7 @@ OTHERS = {
     "tile.row_entries": 33, "shared.banks": 4, "shared.bank_words": 65, "shared.param_words": 33,
     "memory.data_bytes": 32, "memory.bytes_per_cycle": 7, "memory.latency": 65,
     "memory.burst_beats": 17, "memory.outstanding": 9, "program_words": 65, "queue": 5,
-    "ecc": False,
+    "pointers": 8, "ecc": False,
 }  # fmt: skip
 
 
@@ -341,8 +344,8 @@ def test_hashes_are_the_same_in_every_process():
     out = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, text=True)
     assert json.loads(out.stdout) == [[p.hash, p.encoder.hash] for p in PRESETS.values()]
     # Images outlive the process, too.
-    assert ClusterConfig(**CLUSTER).hash == 0x1C13216A
-    assert ChipConfig(**GROUPS[ChipConfig]).hash == "34f17ff6becfb224"
+    assert ClusterConfig(**CLUSTER).hash == 0xC809A6D6
+    assert ChipConfig(**GROUPS[ChipConfig]).hash == "dc8c35182dd1f303"
 
 
 # Files and changes.
@@ -378,8 +381,8 @@ def test_changes_are_made_together():
         ("nano", "encoder", "--set 'encoder' is not of the form KEY=VALUE"),
         (
             "nano", "encoder.colour=1",
-            "there is no field encoder.colour; there are ecc, memory, program_words, queue, "
-            "shared, tile, tiles",
+            "there is no field encoder.colour; there are ecc, memory, pointers, program_words, "
+            "queue, shared, tile, tiles",
         ),
         ("nano", "=1", f"there is no field ; there are {CHIP_FIELDS}"),
         ("nano", "encoder.tile=1", "--set encoder.tile: tile is a group of fields"),

@@ -229,6 +229,9 @@ class ClusterConfig:
     queue
         Operations that wait for their start cycle, for each engine; transfers under way are counted
         in four bits, of which one value means none is asked for, so at most 14.
+    pointers
+        Pointers of the sequencer that loops move, 8, 16 or 32, of which three are taken: zero and a
+        program's two arguments. They are the largest part of the sequencer.
     ecc
         Whether SRAM words carry a SECDED code and are scrubbed.
     """
@@ -239,11 +242,14 @@ class ClusterConfig:
     memory: MemoryContract = field(validator=_group(MemoryContract))
     program_words: int = field(validator=_between(16, 0xFFFF))
     queue: int = field(default=4, validator=_between(2, 14))
+    pointers: int = field(default=32, validator=_between(8, 32))
     ecc: bool = field(default=True)
 
     def __attrs_post_init__(self):
         if not isinstance(self.ecc, bool):
             raise ConfigError(f"ecc is {self.ecc!r}; it must be true or false")
+        if self.pointers.bit_count() != 1:
+            raise ConfigError(f"pointers is {self.pointers}; it must be 8, 16 or 32")
         if self.shared.bank_words < self.tile.columns:
             raise ConfigError(
                 f"shared.bank_words is {self.shared.bank_words}; one pass needs a word for each of "
@@ -507,8 +513,8 @@ PRESETS: dict[str, ChipConfig] = {
         latent_words=128,
     ),
     # 128 of the 156 multipliers of an LFE5U-85F are cells of the array, most others in the lanes.
-    # 16 x 8 suits the nano model's heads of 16 (12 x 12 takes a sixth more cycles); eight lanes
-    # instead of four would save a twentieth of them for a quarter more logic.
+    # 16 x 8 suits the nano model's heads of 16 (12 x 12 takes a sixth more cycles); four lanes
+    # instead of two would save LANES of them, but the device has no multipliers left for more.
     # The scales of a layer's rows and of two heads' softmaxes (80 rows of the nano model on the one
     # tile) fill a part of one block memory of 512 words whatever they are.
     "ecp5": ChipConfig(
@@ -519,7 +525,7 @@ PRESETS: dict[str, ChipConfig] = {
             tile=TileConfig(
                 rows=16,
                 columns=8,
-                lanes=4,
+                lanes=2,
                 acc_rows=64,
                 act_words=2048,
                 x_words=2048,
@@ -529,6 +535,7 @@ PRESETS: dict[str, ChipConfig] = {
             shared=SharedConfig(banks=3, bank_words=1024, param_words=1024),
             memory=MemoryContract(data_bytes=16, bytes_per_cycle=8, latency=96),
             program_words=2048,
+            pointers=8,
             ecc=False,
         ),
     ),

@@ -1,6 +1,6 @@
 import pytest
 
-from jepa_r.cluster.isa import LAYOUTS, NO_CHECK, Control, Engine, Fault
+from jepa_r.cluster.isa import ARGUMENTS, LAYOUTS, NO_CHECK, Control, Engine, Fault
 from jepa_r.cluster.sequencer import LOOP_DEPTH, Sequencer
 from jepa_r.memory.sram import Sram
 from jepa_r_sim.compiler.loops import Loop, roll, unroll
@@ -21,16 +21,19 @@ def read(start, address=0, **fields):
     return Operation(Engine.READ, fields, start=start)
 
 
-def run(words, *, cycles, arrivals=(), elastic=False, queue=4, full=range(0)):
+def run(
+    words, *, cycles, arrivals=(), elastic=False, queue=4, pointers=32, full=range(0), given=(0, 0)
+):
     """Starts as (time, name, address), and how it ended, after ``cycles``.
 
     The reader's queue is full in the cycles ``full``.
     """
-    dut = Sequencer(program_words=64, queue=queue)
+    dut = Sequencer(program_words=64, queue=queue, pointers=pointers)
     starts, faults, state = [], [], {}
 
     async def bench(ctx):
         ctx.set(dut.elastic, elastic)
+        ctx.set(dut.arguments, given)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
@@ -70,7 +73,8 @@ def test_operations_start_in_their_cycles():
     assert (state["done"], state["cycles"]) == (1, 60)
 
 
-def test_loops_of_loops_unroll_to_the_schedule():
+@pytest.mark.parametrize("pointers", [8, 32])
+def test_loops_of_loops_unroll_to_the_schedule(pointers):
     operations = [
         tile(50 + 200 * i + 40 * j, a_addr=1000 * i + 16 * j, b_addr=3 * i)
         for i in range(3)
@@ -81,12 +85,23 @@ def test_loops_of_loops_unroll_to_the_schedule():
     nodes = roll(operations)
     assert any(isinstance(node, Loop) for node in nodes)
     assert [start for start, _key, _values in unroll(nodes)] == [op.start for op in operations]
-    words = assemble_words(operations, end=700)
+    words = assemble_words(operations, end=700, pointers=pointers)
     assert len(words) < len(operations)
-    starts, faults, state = run(words, cycles=720, arrivals=[100, 300, 500])
+    starts, faults, state = run(words, cycles=720, arrivals=[100, 300, 500], pointers=pointers)
     assert starts == expected(operations)
     assert not faults
     assert (state["done"], state["cycles"]) == (1, 700)
+
+
+@pytest.mark.parametrize("pointers", [8, 16, 32])
+def test_arguments_are_the_last_pointers(pointers):
+    operations = [
+        tile(20, 5, a_ptr=ARGUMENTS[0]), tile(40, 5), read(60, address=7, address_ptr=ARGUMENTS[1])
+    ]  # fmt: skip
+    words = assemble_words(operations, end=80, pointers=pointers)
+    starts, faults, _ = run(words, cycles=100, arrivals=[70], pointers=pointers, given=(1000, 640))
+    assert starts == [(20, "tile", 1005), (40, "tile", 5), (60, "read", 647)]
+    assert not faults
 
 
 def test_late_data_are_a_deadline_fault():

@@ -195,15 +195,16 @@ def test_other_operands_must_be_equal(field):
     assert any(isinstance(node, Loop) for node in roll(operations))
 
 
-def test_a_program_of_too_many_pointers_is_refused():
+@pytest.mark.parametrize("pointers", [8, 16, 32])
+def test_a_program_of_too_many_pointers_is_refused(pointers):
     operations = [
         operation(FIRST + 1000 * turn + 10 * n, values=(turn * n,), rows=n)
         for turn in range(30)
         for n in range(40)
     ]
     with pytest.raises(ConfigError) as caught:
-        assemble_words(operations, end=10**6, check=False)
-    assert str(caught.value) == "the program's loops need more than 29 pointers"
+        assemble_words(operations, end=10**6, pointers=pointers, check=False)
+    assert str(caught.value) == f"the program's loops need more than {pointers - 3} pointers"
 
 
 def test_a_value_that_does_not_fit_its_field_is_refused():

@@ -19,9 +19,9 @@ QUEUE = 4
 NAMES = {engine: engine.name.lower() for engine in OPERANDS}
 
 
-def play(tmp_path, *runs):
+def play(tmp_path, *runs, pointers=32):
     """What the sequencer did with each program."""
-    dut = Sequencer(program_words=1024, queue=QUEUE)
+    dut = Sequencer(program_words=1024, queue=QUEUE, pointers=pointers)
     simulation = cosim.build(dut, name="sequencer")
     results = simulation.run(
         "jepa_r_sim.benches.sequencer", workdir=tmp_path, parameters={"runs": runs}

@@ -162,7 +162,7 @@ class Cluster(Macro):
         parts = tile.rows // tile.lanes
 
         m.submodules.sequencer = sequencer = Sequencer(
-            program_words=config.program_words, queue=config.queue
+            program_words=config.program_words, queue=config.queue, pointers=config.pointers
         )
         m.submodules.boot = boot = Boot(
             config_hash=config.hash,

@@ -14,7 +14,6 @@ from .isa import (
     LAYOUTS,
     NO_CHECK,
     OPERANDS,
-    POINTERS,
     WORD_BITS,
     Control,
     Engine,
@@ -59,6 +58,9 @@ class Sequencer(Macro):
         Words of the program memory, an :class:`~jepa_r.memory.sram.Sram`.
     queue : :class:`int`
         Operations that wait for each engine.
+    pointers : :class:`int`
+        Pointers that there are, a power of two. The last two are those of :data:`~.isa.ARGUMENTS`;
+        words name them by all their bits, of which the lowest count.
 
     Members
     -------
@@ -107,8 +109,9 @@ class Sequencer(Macro):
     #: Words asked for and not taken: the place of one is free in the cycle after it was taken.
     _AHEAD = -(-(_READ + 1) // WORD_CYCLES)
 
-    def __init__(self, *, program_words, queue):
+    def __init__(self, *, program_words, queue, pointers):
         self._queue = queue
+        self._pointers = pointers
         super().__init__(
             {
                 "start": In(1),
@@ -131,7 +134,7 @@ class Sequencer(Macro):
             }
             | {name: Out(LAYOUTS[engine]) for name, engine in _ENGINES.items()}
             | {f"{name}_start": Out(1) for name in _ENGINES},
-            macro_name=f"sequencer_{program_words}x{queue}",
+            macro_name=f"sequencer_{program_words}x{queue}_{pointers}",
         )
 
     def build(self, platform):
@@ -241,11 +244,9 @@ class Sequencer(Macro):
                         self.running.eq(1), self.done.eq(0), self.cycles.eq(0),
                         following.eq(1), self.slipped.eq(0), time.eq(0), pc.eq(0), depth.eq(0),
                     ]  # fmt: skip
-                    m.d.sync += [
-                        pointer.eq(self.arguments[ARGUMENTS.index(n)] if n in ARGUMENTS else 0)
-                        for n, pointer in enumerate(pointers)
-                        if n
-                    ]
+                    m.d.sync += [pointer.eq(0) for pointer in pointers[1:]]
+                    for n, argument in zip(ARGUMENTS, self.arguments, strict=True):
+                        m.d.sync += pointers[n % len(pointers)].eq(argument)
                     m.next = "ARRIVE"
             with m.State("ARRIVE"):
                 with m.If(next_ready):
@@ -360,7 +361,7 @@ class Sequencer(Macro):
         """
         pointers = [
             C(0, 32),
-            *(Signal(32, name=f"pointer_{n}") for n in range(1, POINTERS)),
+            *(Signal(32, name=f"pointer_{n}") for n in range(1, self._pointers)),
         ]
         table = Array(pointers)
         pairs = {engine: self._operands(engine, word) for engine in OPERANDS}
@@ -368,7 +369,7 @@ class Sequencer(Macro):
         pairs[Engine.CONTROL] = [(adds[n].value, adds[n].ptr) for n in range(ADDS)]
         sums = []
         for n in range(ADDS):
-            which = Signal(range(POINTERS), name=f"which_{n}")
+            which = Signal(range(self._pointers), name=f"which_{n}")
             given = Signal(32, name=f"given_{n}")
             addend = Signal(32, reset_less=True, name=f"addend_{n}")
             operand = Signal(32, reset_less=True, name=f"operand_{n}")
@@ -440,7 +441,7 @@ class Sequencer(Macro):
                     for n, pointer in enumerate(pointers[1:], 1):
                         # The compiler names a pointer at most once in a word.
                         for i in range(ADDS):
-                            with m.If(adds[i].ptr == n):
+                            with m.If(adds[i].ptr % len(pointers) == n):
                                 m.d.sync += pointer.eq(sums[i])
                     advance()
             with m.Case(Control.PROFILE):

@@ -47,7 +47,7 @@ SESSION = "session"
 
 #: Ports that follow no clock, and outputs of the second one.
 _PINS = {"arm", "restart", "estop_a", "estop_b", "feedback_a", "feedback_b"}
-_GUARD_OUTPUTS = {"sto_a", "sto_b", "brake", "trip_sources", "trip_cause"}
+_GUARD_OUTPUTS = {"sto_a", "sto_b", "trip_sources", "trip_cause"}
 
 #: Cycles of a monitor's own clock between two edges of the level it counts, at least: fewer would
 #: be lost in the synchroniser, more would find a stop later.
@@ -123,7 +123,8 @@ class Island(wiring.Component):
     sto_a, sto_b : ``Out(1)``
         Energy of the drives; low: none.
     brake : ``Out(1)``
-        The brake is to hold.
+        The brake is to hold, since torques do not pass: also while the drives have energy, but the
+        gate has not opened yet, when nothing else would hold the arm.
     state, alerts, first_alert : ``Out(16)``, ``Out(len(ALERTS))``, ``Out(len(ALERTS))``
         For the host to read: state of channel A, its alerts since the session began, the first.
     load_fault : ``Out(LoadFault)``
@@ -541,6 +542,7 @@ class Island(wiring.Component):
             self.torque_valid.eq(gate.o_valid),
             self.alive.eq(gate.alive),
             self.is_open.eq(gate.is_open),
+            self.brake.eq(~gate.is_open),
         ]
 
     def _second_channel(self):
@@ -659,7 +661,6 @@ class Island(wiring.Component):
             self.gate.energise_b.eq(machine_b.energise_b),
             self.sto_a.eq(machine_b.drive_a),
             self.sto_b.eq(machine_b.drive_b),
-            self.brake.eq(~(machine_b.energise_a & machine_b.energise_b)),
             self.trip_sources.eq(machine_b.sources),
             self.trip_cause.eq(machine_b.cause),
         ]

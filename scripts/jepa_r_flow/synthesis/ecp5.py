@@ -479,7 +479,10 @@ def _synthesise(
         f"{_PATTERN}{ready}{''.join(products)}"
         "chtype -set $mul t:$__constant_mul\n"
         "setattr -unset reprocess_after t:*\n"
-        f"synth_ecp5 -nodsp -top {top} -run coarse:\n"
+        # Wires that the passes before leave behind trip up abc9's return (yosys 0.70).
+        f"synth_ecp5 -nodsp -top {top} -run coarse:map_luts\n"
+        "opt_clean -purge\n"
+        f"synth_ecp5 -nodsp -top {top} -run map_luts:\n"
         "tee -q -o cells.json stat -json\n"
         "design -save mapped\n"
         "design -reset\n"

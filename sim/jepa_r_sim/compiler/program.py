@@ -14,6 +14,7 @@ from jepa_r.cluster.isa import (
     ARGUMENTS,
     LAYOUTS,
     OPERANDS,
+    POINTERS,
     VERSION,
     WORD_BYTES,
     Control,
@@ -106,7 +107,9 @@ _Name = tuple[tuple[int, int], ...]
 class _Writer:
     """Words of rolled-up operations, with pointers for the loops' strides."""
 
-    def __init__(self) -> None:
+    def __init__(self, pointers: int) -> None:
+        # Zero and the arguments are taken.
+        self._most = pointers - 1 - len(ARGUMENTS)
         self.words: list[int] = []
         self.time = 0
         self._numbers: dict[_Name, int] = {}
@@ -151,8 +154,8 @@ class _Writer:
             return 0
         self._used[-1].add(name)
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
-        if number >= min(ARGUMENTS):
-            raise ConfigError(f"the program's loops need more than {min(ARGUMENTS) - 1} pointers")
+        if number > self._most:
+            raise ConfigError(f"the program's loops need more than {self._most} pointers")
         return number
 
     def _single(self, node: Single, names: Sequence[_Name]) -> None:
@@ -228,7 +231,14 @@ def assemble(
     ConfigError
         If the program does not fit, or the sequencer cannot keep up with it.
     """
-    words = assemble_words(operations, end=end, profiles=profiles, queue=config.queue, turns=turns)
+    words = assemble_words(
+        operations,
+        end=end,
+        profiles=profiles,
+        queue=config.queue,
+        pointers=config.pointers,
+        turns=turns,
+    )
     if len(words) > config.program_words:
         raise ConfigError(
             f"program_words is {config.program_words}; this program needs {len(words)}"
@@ -242,6 +252,7 @@ def assemble_words(
     end: int,
     profiles: Sequence[NormProfile] = (),
     queue: int = 4,
+    pointers: int = POINTERS,
     turns: Sequence[int] = (),
     check: bool = True,
 ) -> list[int]:
@@ -253,6 +264,8 @@ def assemble_words(
         As for :func:`assemble`.
     queue
         Operations that wait for each engine.
+    pointers
+        Pointers that the sequencer has.
     turns
         As for :func:`~jepa_r_sim.compiler.loops.roll`.
     check
@@ -260,7 +273,7 @@ def assemble_words(
     """
     nodes = roll(operations, turns=turns)
     assert list(unroll(nodes)) == list(flat(operations)), "rolling up has changed the schedule"
-    writer = _Writer()
+    writer = _Writer(pointers)
     for index, profile in enumerate(profiles):
         writer.control(
             Control.PROFILE, index=index,
