@@ -34,8 +34,11 @@ def _first(name, value):
     return (value, *getattr(Settings(), name)[1:])
 
 
-#: Those that ship, but for a short FALLBACK, and steps that let joint 1 go to its limits at once.
+#: Those that ship, but for a short FALLBACK, steps that let joint 1 go to its limits at once, and
+#: gains that are no whole numbers, whose products are rounded.
 SETTINGS = Settings(
+    stiffness=tuple(gain + 12345 for gain in Settings().stiffness),
+    damping=tuple(gain - 6789 for gain in Settings().damping),
     fallback_periods=2,
     fallback_periods_hardware=4,
     velocity_step=_first("velocity_step", Settings().velocity_limit[0]),
