@@ -19,7 +19,7 @@ from jepa_r.safety.map import MEMORIES
 
 from ..firmware import Firmware
 
-__all__ = ["Bound", "WcetError", "longest", "stand_in_cycles"]
+__all__ = ["Bound", "WcetError", "longest"]
 
 _MASK = 0xFFFFFFFF
 
@@ -42,27 +42,19 @@ class Bound:
     ----------
     cycles
         On the longest path, from the first instruction to behind the return.
+    least
+        On the shortest one. Paths that no run can take are among those looked at, so that it is a
+        bound as well.
     path
-        Addresses of the instructions on it.
+        Addresses of the instructions on the longest one.
     states
         Number of different situations that were seen.
     """
 
     cycles: int
+    least: int
     path: tuple[int, ...]
     states: int
-
-
-def stand_in_cycles(word: int) -> int:
-    """Cycles of an instruction of a plain multi-cycle core, for analyses without the core's own."""
-    match word & 0x7F:
-        case 0x03:
-            return 8
-        case 0x23:
-            return 7 if word >> 12 & 7 == 2 else 11
-        case 0x33 if word >> 25 == 1:
-            return 40
-    return 4
 
 
 # Registers, then words of the stack by address. None is what is not known.
@@ -213,7 +205,7 @@ def longest(
     *,
     most_states: int = 2_000_000,
 ) -> Bound:
-    """Longest path through a function and all that it calls.
+    """Longest path through a function and all that it calls, and what the shortest takes.
 
     Parameters
     ----------
@@ -239,7 +231,7 @@ def longest(
     start: _State = (firmware.symbols[function], tuple(registers), frozenset())
 
     # Depth first: a state is left when all that follow it have their bounds.
-    bounds: dict[_State, tuple[int, _State | None]] = {}
+    bounds: dict[_State, tuple[int, int, _State | None]] = {}
     open_states = {start}
     work: list[tuple[_State, list[_State], int]] = [(start, walker.follow(start), 0)]
     while work:
@@ -248,7 +240,7 @@ def longest(
             work.append((state, following, place + 1))
             after = following[place]
             if after[0] == _END:
-                bounds[after] = (0, None)
+                bounds[after] = (0, 0, None)
             elif after in open_states:
                 raise WcetError(f"the loop at {after[0]:#x} has no end that is known")
             elif after not in bounds:
@@ -258,12 +250,15 @@ def longest(
                 work.append((after, walker.follow(after), 0))
             continue
         best = max(following, key=lambda after: bounds[after][0])
-        bounds[state] = bounds[best][0] + cycles_of(walker.word(state[0])), best
+        least = min(bounds[after][1] for after in following)
+        own = cycles_of(walker.word(state[0]))
+        bounds[state] = bounds[best][0] + own, least + own, best
         open_states.discard(state)
 
-    path, walk = [], bounds[start][1]
+    most, least, walk = bounds[start]
+    path = []
     path.append(start[0])
     while walk is not None and walk[0] != _END:
         path.append(walk[0])
-        walk = bounds[walk][1]
-    return Bound(bounds[start][0], tuple(path), len(bounds))
+        walk = bounds[walk][2]
+    return Bound(most, least, tuple(path), len(bounds))
