@@ -339,32 +339,40 @@ class Arbiter(Macro):
                 for port in self.masters
             ]
 
-        # Data are in the order of the grants.
+        # Data are in the order of the grants. Whose turn it is, one bit for each master, is a
+        # register, since it is part of their ``ready``; the others wait behind it.
         m.submodules.order = order = SyncFIFO(
-            width=1, depth=sum(contract.outstanding for contract in self._contracts)
+            width=1, depth=sum(contract.outstanding for contract in self._contracts) - 1
         )
+        turn = Signal(_MASTERS)
+        ended, following = Signal(), Signal()
         chosen, grant = self._add_grants(m, "aw", offers, order.w_rdy)
         word, strobes, last = (Signal.like(part) for part in (axi.wdata, axi.wstrb, axi.wlast))
         spoilt, offered, move = Signal(), Signal(), Signal()
         out = Cat(axi.wdata, axi.wstrb, axi.wlast)
         m.submodules.w_out = skid = SkidBuffer(width=len(out))
         m.d.comb += [
+            following.eq(~turn.any() | ended),
             order.w_data.eq(chosen),
-            order.w_en.eq(grant),
-            Cat(word, strobes, last).eq(Mux(order.r_data, data[1][1], data[0][1])),
-            spoilt.eq(Mux(order.r_data, data[1][2], data[0][2])),
-            offered.eq(Mux(order.r_data, data[1][0], data[0][0])),
-            move.eq(order.r_rdy & offered & skid.room),
-            order.r_en.eq(move & last),
+            order.w_en.eq(grant & ~(following & ~order.r_rdy)),
+            order.r_en.eq(following),
+            Cat(word, strobes, last).eq(Mux(turn[1], data[1][1], data[0][1])),
+            spoilt.eq(Mux(turn[1], data[1][2], data[0][2])),
+            offered.eq(Mux(turn[1], data[1][0], data[0][0])),
+            move.eq(turn.any() & offered & skid.room),
+            ended.eq(move & last),
             skid.go.eq(move),
             skid.word.eq(Cat(word, Mux(spoilt, 0, strobes), last)),
             axi.wvalid.eq(skid.valid),
             out.eq(skid.payload),
             skid.ready.eq(axi.wready),
         ]
+        with m.If(following):
+            first = Mux(order.r_rdy, order.r_data, chosen)
+            m.d.sync += turn.eq(Mux(order.r_rdy | grant, Mux(first, 0b10, 0b01), 0))
         for n, (*_, take) in enumerate(data):
             # Whether it offers one or not: its ``valid`` is no part of its ``ready``.
-            m.d.comb += take.eq(order.r_rdy & skid.room & (order.r_data == n))
+            m.d.comb += take.eq(turn[n] & skid.room)
 
         bready = Signal(_MASTERS)
         for n, port in enumerate(self.masters):
@@ -384,7 +392,7 @@ class Arbiter(Macro):
             before = Signal(name=f"spoilt_before_{n}")
             mine_moves = Signal(name=f"moves_{n}")
             m.d.comb += [
-                mine_moves.eq(move & (order.r_data == n)),
+                mine_moves.eq(move & turn[n]),
                 bursts.w_en.eq(mine_moves & last),
                 bursts.w_data.eq(before | spoilt),
                 bursts.r_en.eq(mine),
