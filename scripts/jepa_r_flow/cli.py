@@ -582,8 +582,12 @@ def _print_modules(console: Console, result: dict[str, Any]) -> None:
         {
             "area": f"{result['area_um2'] / 1e6:,.4f} mm² of cells",
             "memories": f"{result['memory_bits']:,} bits apart",
-            "clock": f"{result['clock_mhz']:g} MHz "
-            + ("met" if result["fits"] else f"missed: {result['fmax_mhz']:g} MHz"),
+            **{
+                name: f"{clock['mhz']:g} MHz, {clock['fmax_mhz']:g} MHz reached"
+                for name, clock in result["clocks"].items()
+                if clock["fmax_mhz"] is not None
+            },
+            "constraints": "met" if result["fits"] else "missed",
             "worst path": f"{path['ps']:.0f} ps in {path['module']}, "
             f"{path['steps'][0]['pin']} to {path['steps'][-1]['pin']}",
             "assumed": result["assumptions"],

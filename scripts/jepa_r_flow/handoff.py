@@ -20,7 +20,7 @@ from jepa_r.platform import MemoryShape
 
 from .synthesis.ecp5 import write_lpf
 
-__all__ = ["MACRO_LIBRARIES", "macro_map", "write_handoff"]
+__all__ = ["MACRO_LIBRARIES", "clock_ports", "macro_map", "write_handoff"]
 
 _TEMPLATES = Path(__file__).parents[2] / "constraints"
 
@@ -61,7 +61,7 @@ def write_handoff(
         if Shape.cast(member.shape).width > 1:
             name += "[*]"
         (inputs if member.flow == wiring.In else outputs).append(name)
-    clocks = _clocks(config, component)
+    clocks = clock_ports(config, component)
     values = {
         "top": top,
         "preset": config.name,
@@ -107,7 +107,7 @@ def write_handoff(
     return [*files, lpf.name]
 
 
-def _clocks(config: ChipConfig, component: wiring.Component) -> dict[str, float]:
+def clock_ports(config: ChipConfig, component: wiring.Component) -> dict[str, float]:
     """Clock ports of a top, and their frequencies in MHz."""
     if not hasattr(component, "port_clock"):
         return {"clk": config.clock_mhz}

@@ -1,8 +1,9 @@
 """``jepa-r synth``: area and timing of a chip, or of a part of it, mapped to cells."""
 
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from jepa_r.tops import TOPS
 from jepa_r_sim.yosys import SynthesisError
 
 from .console import Stages
-from .handoff import write_handoff
+from .handoff import clock_ports, write_handoff
 from .output import replaced, write_result
 from .synthesis.ecp5 import place_and_route, write_lpf
 from .synthesis.flow import Memories, Synthesised, synthesise
 from .synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
-from .synthesis.netlist import read_hierarchy
+from .synthesis.netlist import clocks_of, read_hierarchy
 from .synthesis.treemap import draw_treemap
 
 __all__ = ["synth", "synth_ecp5"]
@@ -57,7 +58,7 @@ def synth(
     pdk, pdk_dir, corner
         Instead of files: the name of a known process and where its files are.
     clock_mhz
-        Clock to map for; by default the configuration's.
+        Clock to map for, if the top has only one; by default the configuration's.
     output
         Directory for netlists, result and picture.
     stages
@@ -71,7 +72,8 @@ def synth(
         and the top its constraints), ``worst_path`` (``module``, ``ps``, ``steps``), ``slack_ps``
         (of the top under its SDC), ``area_um2`` and ``sequential_um2`` (modules times instances),
         ``memories`` (name to ``instances``, ``bits``), ``memory_bits``, ``assumptions``,
-        ``clock_mhz``, ``top``.
+        ``clock_mhz`` and ``fmax_mhz`` (of the clock with the least left), ``clocks`` (each clock's
+        ``mhz`` and ``fmax_mhz``), ``top``.
 
     Raises
     ------
@@ -84,9 +86,16 @@ def synth(
     """
     config = load(preset, overrides)
     top = _top(config, top)
+    if top == "robot":
+        raise ConfigError(
+            "--top robot joins chip and island, whose paths to each other are not timed; "
+            "synthesise --top chip and --top island"
+        )
     files, timing, patterns = _libraries(liberty, timing_liberty, dont_use, pdk, pdk_dir, corner)
-    mhz = config.clock_mhz if clock_mhz is None else clock_mhz
-    period_ps = 1e6 / mhz
+    component = TOPS[top](config)
+    clocks = clock_ports(config, component)
+    if clock_mhz is not None:
+        clocks = {_only_clock(top, clocks, "--clock-mhz is for tops with one"): clock_mhz}
     work = Path(tempfile.mkdtemp(prefix="jepa-r-"))
     try:
         with stages.stage("read libraries"):
@@ -97,30 +106,35 @@ def synth(
                 else read_liberty(timing, dont_use=patterns, into=work / "corner").files
             )
         with stages.stage("generate"):
-            component = TOPS[top](config)
             emitted = emit_verilog(component, name=top, into=work / "verilog")
             write_handoff(config, top, component, emitted, work / "verilog")
-        units = read_hierarchy(emitted.files)
+            units = read_hierarchy(emitted.files)
+            clocked = clocks_of(units, top, list(clocks), directory=work / "clocks")
+        sdc = work / "verilog" / f"{top}.sdc"
+        domains = None
+        if len(clocks) > 1:
+            domains = {port.removesuffix("_clk"): 1e6 / mhz for port, mhz in clocks.items()}
+            sdc = _flat(sdc)
         with stages.stage("map and time") as progress:
             done = synthesise(
                 units,
                 liberty=library,
                 corner=others,
-                period_ps=period_ps,
-                memories=Memories(
-                    names=frozenset(emitted.memories),
-                    access_ps=ACCESS * period_ps,
-                    setup_ps=SETUP * period_ps,
-                ),
-                constraints={top: work / "verilog" / f"{top}.sdc"} if clock_mhz is None else {},
+                # What no clock reaches is timed like the fastest.
+                periods_ps={
+                    name: 1e6 / max((clocks[port] for port in ports), default=max(clocks.values()))
+                    for name, ports in clocked.items()
+                },
+                memories=Memories(names=frozenset(emitted.memories), access=ACCESS, setup=SETUP),
+                constraints={top: sdc} if clock_mhz is None else {},
+                clocks_ps=domains,
                 progress=progress,
             )
         result = {
             "top": top,
             "target": [path.name for path in files],
             "timing": [path.name for path in timing],
-            "clock_mhz": mhz,
-            **_summary(done, emitted.instances, period_ps),
+            **_summary(done, emitted.instances, clocks, clocked),
             "memories": {
                 name: {
                     "instances": emitted.instances[name],
@@ -193,17 +207,20 @@ def synth_ecp5(
     """
     config = load(preset, overrides)
     top = _top(config, top)
-    mhz = config.clock_mhz if clock_mhz is None else clock_mhz
+    component = TOPS[top](config)
+    clocks = clock_ports(config, component)
+    port = _only_clock(top, clocks, "--target ecp5 is for tops with one")
+    mhz = clocks[port] if clock_mhz is None else clock_mhz
     work = Path(tempfile.mkdtemp(prefix="jepa-r-"))
     try:
         with stages.stage("generate"):
-            emitted = emit_verilog(TOPS[top](config), name=top, into=work / "verilog")
+            emitted = emit_verilog(component, name=top, into=work / "verilog")
             lpf = write_lpf(
                 work / f"{top}.lpf",
                 top=top,
                 preset=config.name,
                 config_hash=config.hash,
-                clocks={"clk": mhz},
+                clocks={port: mhz},
             )
         with stages.stage("synthesise, place and route"):
             found = place_and_route(
@@ -256,6 +273,25 @@ def _top(config: ChipConfig, top: str | None) -> str:
     return top
 
 
+def _only_clock(top: str, clocks: Mapping[str, float], what: str) -> str:
+    """Name of the top's clock, if it has no other."""
+    if len(clocks) > 1:
+        raise ConfigError(f"{what} clock; {top} has {', '.join(clocks)}")
+    return next(iter(clocks))
+
+
+def _flat(sdc: Path) -> Path:
+    """Constraints of the flattened top, which joins names in plain submodules by underscores."""
+
+    def pins(found: re.Match[str]) -> str:
+        names = (pin.rsplit("/", 1) for pin in found[1].split())
+        return " ".join(path.replace("/", "_") + "/" + pin for path, pin in names)
+
+    flat = sdc.with_suffix(".flat.sdc")
+    flat.write_text(re.sub(r"(?<=\[get_pins \{)(.*?)(?=\}\])", pins, sdc.read_text()))
+    return flat
+
+
 def _libraries(
     liberty: Sequence[Path],
     timing: Sequence[Path],
@@ -284,7 +320,10 @@ def _libraries(
 
 
 def _summary(
-    done: Mapping[str, Synthesised], instances: Mapping[str, int], period_ps: float
+    done: Mapping[str, Synthesised],
+    instances: Mapping[str, int],
+    clocks: Mapping[str, float],
+    clocked: Mapping[str, frozenset[str]],
 ) -> dict[str, Any]:
     """What is reported of the modules, and of all of them together."""
     modules = {}
@@ -302,7 +341,7 @@ def _summary(
             "instances": instances[name],
             "recipe": unit.recipe.name if unit.recipe else None,
         }
-        if worst is None or delay > worst.timing.worst_ps:
+        if worst is None or unit.timing.tightness > worst.timing.tightness:
             worst = unit
         if unit.timing.slack_ps is not None:
             slack = unit.timing.slack_ps
@@ -318,8 +357,13 @@ def _summary(
             modules[name]["total_um2"] = round(modules[name]["area_um2"] + sum(below), 3)
     return {
         "modules": modules,
-        "fits": worst.timing.worst_ps <= period_ps and (slack is None or slack >= 0),
+        "fits": worst.timing.tightness <= 1 and (slack is None or slack >= 0),
+        "clock_mhz": round(1e6 / worst.timing.period_ps, 3),
         "fmax_mhz": round(1e6 / worst.timing.worst_ps, 1),
+        "clocks": {
+            port: {"mhz": mhz, "fmax_mhz": _fmax(done.values(), port, clocked)}
+            for port, mhz in clocks.items()
+        },
         "worst_path": {
             "module": worst.unit.name,
             "ps": worst.timing.worst_ps,
@@ -334,3 +378,15 @@ def _summary(
             sum(m["sequential_um2"] * m["instances"] for m in modules.values()), 1
         ),
     }
+
+
+def _fmax(
+    done: Iterable[Synthesised], port: str, clocked: Mapping[str, frozenset[str]]
+) -> float | None:
+    """MHz that all modules on a clock, and the top's paths that it ends, allow."""
+    worst = 0.0
+    for unit in done:
+        if port in clocked[unit.unit.name]:
+            each = unit.timing.clocks.get(port.removesuffix("_clk"), unit.timing.worst_ps)
+            worst = max(worst, each)
+    return round(1e6 / worst, 1) if worst else None

@@ -127,8 +127,8 @@ def _cell(pdk: str, pdk_dir: Path, width: int, mhz: float, home: Path) -> dict[s
                 units,
                 liberty=library,
                 corner=others.files,
-                period_ps=1e6 / mhz,
-                memories=Memories(names=frozenset(), access_ps=0, setup_ps=0),
+                periods_ps=dict.fromkeys(units, 1e6 / mhz),
+                memories=Memories(names=frozenset(), access=0, setup=0),
                 constraints={},
             )[part.macro_name]
         cell = done["cell"]

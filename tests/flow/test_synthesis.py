@@ -20,7 +20,7 @@ from jepa_r_flow.synthesis.ecp5 import Ecp5Result, Resource
 from jepa_r_flow.synthesis.flow import Memories, synthesise
 from jepa_r_flow.synthesis.liberty import PDKS, LibertyError, find_pdk, read_liberty
 from jepa_r_flow.synthesis.mapping import map_unit
-from jepa_r_flow.synthesis.netlist import Port, read_hierarchy
+from jepa_r_flow.synthesis.netlist import Port, clocks_of, read_hierarchy
 from jepa_r_flow.synthesis.recipes import recipes_for
 from jepa_r_flow.synthesis.timing import time_unit
 from jepa_r_flow.synthesis.treemap import squarified
@@ -86,12 +86,12 @@ def library(toy: Path, tmp_path: Path):
     return read_liberty([toy], into=tmp_path / "liberty")
 
 
-def done(units, liberty, **changes):
+def done(units, liberty, *, period_ps=1000.0, **changes):
     options = {
         "liberty": liberty,
         "corner": liberty.files,
-        "period_ps": 1000.0,
-        "memories": Memories(names=frozenset(), access_ps=300, setup_ps=50),
+        "periods_ps": dict.fromkeys(units, period_ps),
+        "memories": Memories(names=frozenset(), access=0.3, setup=0.05),
         "constraints": {},
     }
     return synthesise(units, **options | changes)
@@ -154,18 +154,94 @@ def test_timing_across_modules_is_that_of_the_flat_netlist(toy, tmp_path):
     assert any(pin.startswith("second/") for pin in pins)
 
 
+class TwoClocks(wiring.Component):
+    """Parts on either clock, one on both, and a level that crosses through a plain submodule."""
+
+    def __init__(self):
+        super().__init__({
+            "slow_clk": In(1), "fast_clk": In(1), "a": In(4), "slow": Out(4), "fast": Out(4),
+            "crossed": Out(4),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        for name in ("slow", "fast"):
+            domain = ClockDomain(name)
+            m.domains += domain
+            m.d.comb += [domain.clk.eq(getattr(self, f"{name}_clk")), domain.rst.eq(0)]
+            m.submodules[f"in_{name}"] = part = DomainRenamer(name)(Inner())
+            m.d[name] += getattr(self, name).eq(part.held)
+            m.d.comb += part.a.eq(self.a)
+        m.submodules.outside = outside = Module()
+        outside.submodules.held = held = DomainRenamer("slow")(Held())
+        m.d.comb += [held.a.eq(self.fast), self.crossed.eq(held.b)]
+        return m
+
+
+class Held(Macro):
+    """What crosses."""
+
+    def __init__(self):
+        super().__init__({"a": In(4), "b": Out(4)}, macro_name="held")
+
+    def build(self, platform):
+        m = Module()
+        m.d.sync += self.b.eq(self.a)
+        return m
+
+
+CROSSED = """\
+create_clock -name slow -period 4 [get_ports slow_clk]
+create_clock -name fast -period 1 [get_ports fast_clk]
+set_input_delay 0 -clock fast [get_ports a[*]]
+set_output_delay 0.2 -clock slow [get_ports slow[*]]
+set_output_delay 0.1 -clock fast [get_ports fast[*]]
+set_output_delay 0 -clock slow [get_ports crossed[*]]
+"""
+
+
+@needs_sta
+def test_each_clock_has_its_units_and_its_own_worst_path(toy, tmp_path):
+    liberty = library(toy, tmp_path)
+    units = read_hierarchy(emit_verilog(TwoClocks(), name="two", into=tmp_path / "verilog").files)
+    ports = ["slow_clk", "fast_clk"]
+    assert clocks_of(units, "two", ports, directory=tmp_path / "clocks") == {
+        "held": {"slow_clk"}, "inner": set(ports), "two": set(ports),
+    }  # fmt: skip
+    sdc = tmp_path / "two.sdc"
+
+    def timed(text):
+        sdc.write_text(CROSSED + text)
+        return done(
+            units, liberty, constraints={"two": sdc}, clocks_ps={"slow": 4000, "fast": 1000}
+        )["two"].timing
+
+    cut = timed("set_false_path -through [get_pins {outside_held/a[*]}]\n")
+    # From a register, or a port, through the same gates; only what is left of the cycle differs.
+    assert cut.clocks["fast"] < 1000
+    assert cut.clocks["slow"] < 4000
+    assert cut.slack_ps == min(1000 - cut.clocks["fast"], 4000 - cut.clocks["slow"])
+    assert cut.tightness == max(cut.clocks["fast"] / 1000, cut.clocks["slow"] / 4000)
+    # A crossing that is not cut off has the time between two edges.
+    whole = timed("")
+    assert whole.clocks["fast"] == cut.clocks["fast"]
+    assert whole.clocks["slow"] > 3000
+    with pytest.raises(SynthesisError, match=r"constraints of two: .*nowhere"):
+        timed("set_false_path -through [get_pins {nowhere/a}]\n")
+
+
 @needs_sta
 def test_a_memory_adds_its_access_time_and_no_area(toy, tmp_path):
     liberty = library(toy, tmp_path)
     units = emitted_outer(tmp_path)
 
     def worst(access):
-        memories = Memories(names=frozenset({"inner"}), access_ps=access, setup_ps=50)
+        memories = Memories(names=frozenset({"inner"}), access=access, setup=0.05)
         result = done(units, liberty, memories=memories)
         assert result["inner"].mapped is None
         return result["outer"].timing.worst_ps
 
-    assert worst(700) - worst(600) == pytest.approx(100)
+    assert worst(0.7) - worst(0.6) == pytest.approx(100)
 
 
 @needs_sta
@@ -275,6 +351,11 @@ def test_the_same_cell_twice_is_refused(toy, tmp_path):
             "--corner is 'hot'; sg13g2 has slow",
         ),
         (["--target", "asic"], "--target is 'asic'; it must be ecp5"),
+        (
+            ["--target", "ecp5", "--top", "island"],
+            "--target ecp5 is for tops with one clock; island has safe_clk, guard_clk, ai_clk",
+        ),
+        (["--top", "robot"], "synthesise --top chip and --top island"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(arguments, message, tmp_path, monkeypatch):

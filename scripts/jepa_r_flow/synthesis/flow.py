@@ -18,7 +18,7 @@ from .liberty import Liberty
 from .mapping import Mapped, map_unit
 from .netlist import Unit
 from .recipes import Recipe, recipes_for
-from .timing import Timing, digest, memory_model, time_unit
+from .timing import Timing, digest, memory_model, time_domains, time_unit
 
 __all__ = ["Memories", "Synthesised", "synthesise"]
 
@@ -31,15 +31,15 @@ class Memories:
     ----------
     names
         Units that are memories.
-    access_ps
-        From the clock to their outputs.
-    setup_ps
-        From their inputs to the clock.
+    access
+        From the clock to their outputs, as a part of its period.
+    setup
+        From their inputs to the clock, likewise.
     """
 
     names: frozenset[str]
-    access_ps: float
-    setup_ps: float
+    access: float
+    setup: float
 
 
 @frozen(kw_only=True)
@@ -69,10 +69,11 @@ def synthesise(
     *,
     liberty: Liberty,
     corner: Sequence[Path],
-    period_ps: float,
+    periods_ps: Mapping[str, float],
     memories: Memories,
     recipes: Sequence[Recipe] | None = None,
     constraints: Mapping[str, Path],
+    clocks_ps: Mapping[str, float] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int | None = None,
 ) -> dict[str, Synthesised]:
@@ -87,29 +88,37 @@ def synthesise(
         The hierarchy.
     liberty, corner
         Library to map to, and files to time the result with.
-    period_ps
-        Clock period.
+    periods_ps
+        Clock period of each unit: the shortest, if its instances have several.
     memories
         Units that are memories, and their timing.
     recipes
         Ways to map, the smallest first; by default all that suit the library.
     constraints
         SDC of units that have one.
+    clocks_ps
+        If the top has several clocks: the period of each, by its name in the constraints.
     progress
         Called with the number of units that are done, and of all.
     workers
         Units at a time; by default as many as there are processors.
     """
     known = recipes_for(liberty) if recipes is None else recipes
+    # Those below come first.
+    top = list(units)[-1]
 
     def walk(
         choices: Mapping[str, Sequence[Recipe]], files: Sequence[Path], before: int, total: int
     ) -> dict[str, Synthesised]:
         def one(name: str, done: Mapping[str, Synthesised]) -> Synthesised:
-            unit = units[name]
+            unit, period_ps = units[name], periods_ps[name]
             if name in memories.names:
-                model = memory_model(unit, access_ps=memories.access_ps, setup_ps=memories.setup_ps)
-                timing = Timing(worst_ps=0.0, path=(), model=model)
+                model = memory_model(
+                    unit,
+                    access_ps=memories.access * period_ps,
+                    setup_ps=memories.setup * period_ps,
+                )
+                timing = Timing(worst_ps=0.0, period_ps=period_ps, path=(), model=model)
                 return Synthesised(unit=unit, mapped=None, timing=timing, recipe=None)
             best: Synthesised | None = None
             for recipe in choices[name]:
@@ -122,11 +131,12 @@ def synthesise(
                     corner=files,
                     period_ps=period_ps,
                     constraints=constraints.get(name),
+                    clocks_ps=clocks_ps if name == top else None,
                 )
                 found = Synthesised(unit=unit, mapped=mapped, timing=timing, recipe=recipe)
-                if best is None or timing.worst_ps < best.timing.worst_ps:
+                if best is None or timing.tightness < best.timing.tightness:
                     best = found
-                if timing.worst_ps <= period_ps:
+                if timing.tightness <= 1:
                     break
             assert best is not None
             return best
@@ -178,6 +188,7 @@ def _timed(
     corner: Sequence[Path],
     period_ps: float,
     constraints: Path | None,
+    clocks_ps: Mapping[str, float] | None,
 ) -> Timing:
     """Timing of a unit; one that was analysed before is taken from the cache."""
     key = digest(
@@ -187,6 +198,7 @@ def _timed(
         *(path.read_bytes() for path in corner),
         period_ps,
         constraints.read_text() if constraints else "",
+        *(clocks_ps or {}).items(),
         Path(__file__).with_name("timing.py").read_text(),
     )
     entry = cache_root() / "timing" / key
@@ -194,16 +206,30 @@ def _timed(
         entry.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{unit.name[:40]}-", dir=entry.parent))
         try:
-            timing = time_unit(
-                unit,
-                mapped.netlist,
-                {name: timing.model for name, timing in children.items()},
-                liberty=liberty,
-                corner=corner,
-                period_ps=period_ps,
-                directory=partial,
-                constraints=constraints,
-            )
+            models = {name: timing.model for name, timing in children.items()}
+            if clocks_ps is None:
+                timing = time_unit(
+                    unit,
+                    mapped.netlist,
+                    models,
+                    liberty=liberty,
+                    corner=corner,
+                    period_ps=period_ps,
+                    directory=partial,
+                    constraints=constraints,
+                )
+            else:
+                assert constraints is not None
+                timing = time_domains(
+                    unit,
+                    mapped.netlist,
+                    models,
+                    liberty=liberty,
+                    corner=corner,
+                    periods_ps=clocks_ps,
+                    directory=partial,
+                    constraints=constraints,
+                )
             (partial / "timing.json").write_text(json.dumps(asdict(timing)))
             if not entry.exists():
                 partial.rename(entry)

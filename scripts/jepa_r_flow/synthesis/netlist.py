@@ -1,5 +1,6 @@
-"""Emitted Verilog as a hierarchy: what is mapped once, and how often it is there."""
+"""Emitted Verilog as a hierarchy: what is mapped once, how often it is there, on which clocks."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,9 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Port", "Unit", "read_hierarchy"]
+from jepa_r_sim.yosys import run_yosys
+
+__all__ = ["Port", "Unit", "clocks_of", "read_hierarchy"]
 
 
 @frozen(kw_only=True)
@@ -86,6 +89,54 @@ def read_hierarchy(files: Sequence[Path]) -> dict[str, Unit]:
         )
     order = TopologicalSorter({name: unit.children for name, unit in units.items()}).static_order()
     return {name: units[name] for name in order}
+
+
+def clocks_of(
+    units: Mapping[str, Unit], top: str, ports: Sequence[str], *, directory: Path
+) -> dict[str, frozenset[str]]:
+    """Which of the top's clock ports the instances of each unit are clocked by.
+
+    Units below the top have one clock, ``clk``, and give it to those below them.
+
+    Parameters
+    ----------
+    units
+        The hierarchy, those that others are made of first.
+    top
+        Its top.
+    ports
+        Clock ports of the top.
+    directory
+        For what yosys reads and writes.
+
+    Raises
+    ------
+    SynthesisError
+        If yosys fails.
+    """
+    found: dict[str, frozenset[str]] = dict.fromkeys(units, frozenset())
+    found[top] = frozenset(ports)
+    if len(ports) > 1:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "children.v").write_text(
+            "".join(units[name].declaration for name in sorted(units[top].children))
+        )
+        run_yosys(
+            f"read_verilog -lib children.v\nread_verilog {units[top].file.absolute()}\n"
+            f"hierarchy -top {top}\nproc\nflatten\nopt_clean\nwrite_json clocks.json\n",
+            directory=directory,
+            what="clocks",
+        )
+        module = json.loads((directory / "clocks.json").read_text())["modules"][top]
+        clocks = {module["ports"][port]["bits"][0]: port for port in ports}
+        for cell in module["cells"].values():
+            if cell["type"] in units and "clk" in cell["connections"]:
+                found[cell["type"]] |= {clocks[cell["connections"]["clk"][0]]}
+    for name, unit in reversed(units.items()):
+        for child in unit.children:
+            if name != top or len(ports) == 1:
+                found[child] |= found[name]
+    return found
 
 
 def _plain(name: str) -> str:

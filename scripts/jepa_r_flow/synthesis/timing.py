@@ -8,6 +8,9 @@ a port, and inputs that all change as the slowest does.
 
 Memories are no part of the logic: they come as models with a given access time. Neither is the
 distribution of the reset, which place and route builds like that of the clock: it is not timed.
+
+A top with several clocks is timed under its constraints alone, which say what crosses between them,
+each path against the clock that ends it.
 """
 
 import hashlib
@@ -18,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from jepa_r_sim.cosim import MissingToolError
 from jepa_r_sim.yosys import SynthesisError
@@ -26,7 +29,7 @@ from jepa_r_sim.yosys import SynthesisError
 from .liberty import Liberty
 from .netlist import Port, Unit
 
-__all__ = ["Arc", "Model", "Timing", "memory_model", "time_unit", "write_model"]
+__all__ = ["Arc", "Model", "Timing", "memory_model", "time_domains", "time_unit", "write_model"]
 
 
 @frozen(kw_only=True)
@@ -67,18 +70,30 @@ class Timing:
     ----------
     worst_ps
         Shortest clock period that all paths of the unit meet, or 0 if it has none.
+    period_ps
+        Period that was asked for.
     path
         Its worst path.
     slack_ps
         What is left of a cycle under its constraints, if it has any.
     model
         What a parent is to see.
+    clocks
+        If the unit has several clocks: ``worst_ps`` of each. All else is of the one that has the
+        least left of its period.
     """
 
     worst_ps: float
+    period_ps: float
     path: tuple[Step, ...]
     model: Model
     slack_ps: float | None = None
+    clocks: Mapping[str, float] = field(factory=dict)
+
+    @property
+    def tightness(self) -> float:
+        """Part of the period that the worst path takes; at most 1 is met."""
+        return self.worst_ps / self.period_ps
 
 
 def memory_model(unit: Unit, *, access_ps: float, setup_ps: float) -> Model:
@@ -134,6 +149,83 @@ def time_unit(
     SynthesisError
         If it fails.
     """
+    scale = 1000 * liberty.time_ns
+    inputs = [port.name for port in unit.ports if port.direction == "input" and port.name != "clk"]
+    text = _analysed(
+        unit, netlist, models, liberty, corner, directory,
+        ports=_PORTS.format(period=period_ps / scale),
+        reset="set_false_path -from [get_ports rst]" if "rst" in inputs else "",
+        reports=_REPORTS + (_CONSTRAINED.format(file=constraints) if constraints else ""),
+        inputs=inputs,
+    )  # fmt: skip
+    return _read(unit, text, period_ps, scale)
+
+
+def time_domains(
+    unit: Unit,
+    netlist: Path,
+    models: Mapping[str, Model],
+    *,
+    liberty: Liberty,
+    corner: Sequence[Path],
+    periods_ps: Mapping[str, float],
+    directory: Path,
+    constraints: Path,
+) -> Timing:
+    """Analyse a mapped top with several clocks; nothing is to be above it.
+
+    Parameters
+    ----------
+    unit, netlist, models, liberty, corner, directory
+        As of :func:`time_unit`.
+    periods_ps
+        Period of each clock, by its name in the constraints.
+    constraints
+        SDC of the top: clocks, ports, and what crosses.
+
+    Raises
+    ------
+    MissingToolError
+        If OpenSTA is not installed.
+    SynthesisError
+        If it fails, or the constraints name what is not there.
+    """
+    scale = 1000 * liberty.time_ns
+    text = _analysed(
+        unit, netlist, models, liberty, corner, directory,
+        ports="",
+        reset="",
+        reports=_DOMAINS.format(file=constraints, clocks=" ".join(periods_ps)),
+        inputs=[port.name for port in unit.ports if port.direction == "input"],
+    )  # fmt: skip
+    if unknown := re.findall(rf"^Warning: \S*{re.escape(constraints.name)}, (.*)", text, re.M):
+        raise SynthesisError(f"constraints of {unit.name}: {unknown[0]}")
+    found: dict[str, Timing] = {}
+    for clock, part in re.findall(
+        r"^JEPA-R CLOCK (\w+)\n(.*?)(?=^JEPA-R CLOCK|\Z)", text, re.M | re.S
+    ):
+        found[clock] = _read(unit, part, periods_ps[clock], scale)
+    return evolve(
+        max(found.values(), key=lambda timing: timing.tightness),
+        clocks={clock: timing.worst_ps for clock, timing in found.items()},
+        slack_ps=round(min(each.period_ps - each.worst_ps for each in found.values()), 2),
+    )
+
+
+def _analysed(
+    unit: Unit,
+    netlist: Path,
+    models: Mapping[str, Model],
+    liberty: Liberty,
+    corner: Sequence[Path],
+    directory: Path,
+    *,
+    ports: str,
+    reset: str,
+    reports: str,
+    inputs: Sequence[str],
+) -> str:
+    """What OpenSTA printed; scripts and models of the children stay in the directory."""
     if shutil.which("sta") is None:
         raise MissingToolError("not found: OpenSTA; install with: apt-get install opensta")
     directory.mkdir(parents=True, exist_ok=True)
@@ -142,26 +234,22 @@ def time_unit(
         file = directory / f"{name}.lib"
         write_model(models[name], liberty, file)
         written.append(file)
-    scale = 1000 * liberty.time_ns
     buffer, _, _ = liberty.buffer()
     load = 4 * next(iter(liberty.cells[buffer].inputs.values()))
-    inputs = [port.name for port in unit.ports if port.direction == "input" and port.name != "clk"]
     outputs = [port.name for port in unit.ports if port.direction == "output"]
     script = directory / "time.tcl"
     script.write_text(
-        _SCRIPT.format(
+        _DESIGN.format(
             libraries="\n".join(f"read_liberty {{{file}}}" for file in [*corner, *written]),
             netlist=netlist,
             top=unit.name,
-            period=period_ps / scale,
             buffer=buffer,
             load=load,
             inputs=_patterns(unit, inputs),
             outputs=_patterns(unit, outputs),
-            reset="set_false_path -from [get_ports rst]" if "rst" in inputs else "",
-            constraints=_CONSTRAINED.format(file=constraints) if constraints else "",
             ns=1 / liberty.time_ns,
         )
+        + f'{ports}{reset}\n{reports}puts "JEPA-R END"\nexit\n'
     )
     done = subprocess.run(
         ["sta", "-no_splash", "-exit", str(script)],
@@ -175,7 +263,7 @@ def time_unit(
     if "JEPA-R END" not in text:
         errors = re.findall(r"^(?:Error:? ?.*|.*rror.*)$", text, re.M) or text.splitlines()[-1:]
         raise SynthesisError(f"OpenSTA, {unit.name}: {' '.join(errors[:1]).strip()}")
-    return _read(unit, text, period_ps, scale)
+    return text
 
 
 def _patterns(unit: Unit, names: Sequence[str]) -> str:
@@ -186,7 +274,7 @@ def _patterns(unit: Unit, names: Sequence[str]) -> str:
     )
 
 
-_SCRIPT = """\
+_DESIGN = """\
 set link_make_black_boxes 0
 {libraries}
 read_verilog {{{netlist}}}
@@ -194,6 +282,24 @@ link_design {top}
 set ns {ns}
 set inputs {{{inputs}}}
 set outputs {{{outputs}}}
+foreach port $inputs {{
+  set_driving_cell -lib_cell {buffer} [get_ports [lindex $port 1]]
+}}
+foreach port $outputs {{
+  set_load {load} [get_ports [lindex $port 1]]
+}}
+proc worst {{found}} {{
+  if {{![llength $found]}} return
+  set end [lindex $found 0]
+  puts "JEPA-R WORST [get_property $end slack]"
+  foreach point [get_property $end points] {{
+    set pin [get_property $point pin]
+    puts "JEPA-R STEP [get_property $point arrival] [get_full_name $pin]"
+  }}
+}}
+"""
+
+_PORTS = """\
 if {{[llength [get_ports -quiet clk]]}} {{
   create_clock -name clk -period {period} [get_ports clk]
 }} else {{
@@ -201,51 +307,39 @@ if {{[llength [get_ports -quiet clk]]}} {{
 }}
 foreach port $inputs {{
   set_input_delay 0 -clock clk [get_ports [lindex $port 1]]
-  set_driving_cell -lib_cell {buffer} [get_ports [lindex $port 1]]
 }}
 foreach port $outputs {{
   set_output_delay 0 -clock clk [get_ports [lindex $port 1]]
-  set_load {load} [get_ports [lindex $port 1]]
 }}
-{reset}
+"""
 
-set worst [find_timing_paths -path_delay max]
-if {{[llength $worst]}} {{
-  set end [lindex $worst 0]
-  puts "JEPA-R WORST [get_property $end slack]"
-  foreach point [get_property $end points] {{
-    set pin [get_property $point pin]
-    puts "JEPA-R STEP [get_property $point arrival] [get_full_name $pin]"
-  }}
-  report_checks -path_delay max
-}}
-foreach target $outputs {{
+_REPORTS = """\
+worst [find_timing_paths -path_delay max]
+report_checks -path_delay max
+foreach target $outputs {
   set to [get_ports [lindex $target 1]]
-  if {{![llength [find_timing_paths -from [all_inputs] -to $to -path_delay max]]}} continue
-  foreach source $inputs {{
+  if {![llength [find_timing_paths -from [all_inputs] -to $to -path_delay max]]} continue
+  foreach source $inputs {
     set from [get_ports [lindex $source 1]]
     set found [find_timing_paths -from $from -to $to -path_delay max]
-    if {{![llength $found]}} continue
+    if {![llength $found]} continue
     set slack [get_property [lindex $found 0] slack]
     puts "JEPA-R ARC [lindex $source 0] [lindex $target 0] $slack"
-  }}
-}}
+  }
+}
 set_false_path -from [all_inputs] -to [all_outputs]
-foreach source $inputs {{
+foreach source $inputs {
   set found [find_timing_paths -from [get_ports [lindex $source 1]] -path_delay max]
-  if {{[llength $found]}} {{
+  if {[llength $found]} {
     puts "JEPA-R ARC [lindex $source 0] - [get_property [lindex $found 0] slack]"
-  }}
-}}
-foreach target $outputs {{
+  }
+}
+foreach target $outputs {
   set found [find_timing_paths -to [get_ports [lindex $target 1]] -path_delay max]
-  if {{[llength $found]}} {{
+  if {[llength $found]} {
     puts "JEPA-R ARC - [lindex $target 0] [get_property [lindex $found 0] slack]"
-  }}
-}}
-{constraints}
-puts "JEPA-R END"
-exit
+  }
+}
 """
 
 _CONSTRAINED = """\
@@ -253,6 +347,16 @@ source {{{file}}}
 set worst [find_timing_paths -path_delay max]
 if {{[llength $worst]}} {{ puts "JEPA-R SLACK [get_property [lindex $worst 0] slack]" }}
 report_checks -path_delay max
+"""
+
+#: Each clock's own paths, whichever clock they begin at; what is cut off does not count.
+_DOMAINS = """\
+source {{{file}}}
+foreach clock {{{clocks}}} {{
+  puts "JEPA-R CLOCK $clock"
+  worst [find_timing_paths -path_delay max -to [get_clocks $clock]]
+  report_checks -path_delay max -to [get_clocks $clock]
+}}
 """
 
 
@@ -283,6 +387,7 @@ def _read(unit: Unit, text: str, period_ps: float, scale: float) -> Timing:
     )
     return Timing(
         worst_ps=round(worst, 2),
+        period_ps=period_ps,
         path=path,
         slack_ps=slack,
         model=Model(unit=unit.name, ports=unit.ports, arcs=tuple(arcs)),
