@@ -15,6 +15,7 @@ from jepa_r.tile.array import SystolicArray
 from jepa_r_flow.synthesis import ecp5
 from jepa_r_flow.synthesis.ecp5 import (
     DEVICES,
+    floorplan,
     measure,
     place_and_route,
     scan_wrapper,
@@ -200,6 +201,52 @@ def test_the_wrapper_brings_every_port_to_pins(tmp_path, bits):
     seen = dict(re.findall(r"^ +(\d+) \\data_o +(\d)", log, re.M))
     out = int(bits[::-1], 2) ^ 5
     assert [seen[str(6 + n)] for n in range(3)] == [str((out >> bit) & 1) for bit in range(3)]
+
+
+def planned(tmp_path, height, width):
+    """What :func:`floorplan` says, and the places of an array's multipliers."""
+    cells = {
+        f"design.array.part_{r}_{c}.product": {"type": "MULT18X18D", "attributes": {}}
+        for r in range(height)
+        for c in range(width)
+    }
+    cells |= {
+        "design.lane.product": {"type": "MULT18X18D", "attributes": {}},
+        "design.array.part_0_0.sum": {"type": "CCU2C", "attributes": {}},
+    }
+    netlist = tmp_path / f"{height}x{width}.json"
+    netlist.write_text(json.dumps({"modules": {"scan": {"cells": cells}}}))
+    count = floorplan(netlist, DEVICES["LFE5U-85F"])
+    found = json.loads(netlist.read_text())["modules"]["scan"]["cells"]
+    return count, {
+        tuple(map(int, re.findall(r"_(\d+)", name))): cell["attributes"]["BEL"]
+        for name, cell in found.items()
+        if "BEL" in cell["attributes"]
+    }
+
+
+def test_an_array_that_takes_most_multipliers_has_its_columns_along_their_rows(tmp_path):
+    count, places = planned(tmp_path, 16, 8)
+    assert count == len(places) == len(set(places.values())) == 128
+    rows = DEVICES["LFE5U-85F"].multiplier_sites
+    assert sum(map(len, rows)) == DEVICES["LFE5U-85F"].multipliers
+    at = {site: (n, x) for n, row in enumerate(rows) for x, site in enumerate(row)}
+    assert set(places.values()) <= set(at)
+    for (r, c), site in places.items():
+        row, x = at[site]
+        # Neighbours: a sum's next row is as many places on as columns share the row of the device.
+        if r < 15:
+            assert at[places[r + 1, c]][0] == row
+            assert 1 <= at[places[r + 1, c]][1] - x <= 3
+        if c < 7 and at[places[r, c + 1]][0] == row:
+            assert at[places[r, c + 1]][1] == x + 1
+
+
+def test_places_are_given_by_whole_columns_while_there_are_rows(tmp_path):
+    count, places = planned(tmp_path, 30, 5)
+    assert count == len(places) == 90
+    assert {c for _, c in places} == {2, 3, 4}
+    assert planned(tmp_path, 8, 8) == (0, {})
 
 
 def test_constraints_name_the_clock_and_place_no_pin(tmp_path):

@@ -5,6 +5,11 @@ memory that a board's own controller would be), so what is placed is a *scan wra
 every port has a register, and seven pins reach them one after the other, as boundary scan does.
 Timing is then from register to register, all logic is there and reachable, and the result can be
 loaded. The wrapper is synthesised apart; cell counts are without it.
+
+Multipliers stand in a few rows across the device. A placer that has put everything where wires are
+shortest and then looks for the next free multiplier moves the cells of an array far from each other
+when most are taken, so an array that takes most of them has its places beforehand: columns side by
+side, each down along a row of the device (:func:`floorplan`).
 """
 
 import json
@@ -28,8 +33,8 @@ from jepa_r_sim.yosys import SynthesisError, run_yosys
 from .netlist import Unit, read_hierarchy
 
 __all__ = [
-    "DEVICES", "Device", "Ecp5Result", "Resource", "Step", "measure", "place_and_route",
-    "scan_wrapper", "write_lpf",
+    "DEVICES", "Device", "Ecp5Result", "Resource", "Step", "floorplan", "measure",
+    "place_and_route", "scan_wrapper", "write_lpf",
 ]  # fmt: skip
 
 _ROOT = Path(__file__).parents[3]
@@ -49,11 +54,28 @@ class Device:
         The package with the most pins that it comes in.
     multipliers
         Its MULT18X18D.
+    multiplier_rows, multiplier_columns
+        Rows of the grid that they stand in, the one nearest to the middle first, and the first
+        column of each four in a row; empty where they are not known.
     """
 
     flag: str
     package: str
     multipliers: int
+    multiplier_rows: tuple[int, ...] = ()
+    multiplier_columns: tuple[int, ...] = ()
+
+    @property
+    def multiplier_sites(self) -> list[list[str]]:
+        """Their names in each row, from left to right."""
+        return [
+            [
+                f"X{first + place}/Y{row}/MULT18_{place}"
+                for first in self.multiplier_columns
+                for place in (0, 1, 4, 5)
+            ]
+            for row in self.multiplier_rows
+        ]
 
 
 #: What can be placed for, by the vendor's name.
@@ -61,7 +83,13 @@ DEVICES = {
     "LFE5U-12F": Device(flag="--12k", package="CABGA381", multipliers=28),
     "LFE5U-25F": Device(flag="--25k", package="CABGA381", multipliers=28),
     "LFE5U-45F": Device(flag="--45k", package="CABGA554", multipliers=72),
-    "LFE5U-85F": Device(flag="--85k", package="CABGA756", multipliers=156),
+    "LFE5U-85F": Device(
+        flag="--85k",
+        package="CABGA756",
+        multipliers=156,
+        multiplier_rows=(34, 58, 10),
+        multiplier_columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
+    ),
 }
 
 
@@ -322,6 +350,7 @@ def _placed(
     shutil.copy(lpf, directory / "constraints.lpf")
     begin = time.perf_counter()
     cells, in_logic, yosys = _synthesise(verilog, top, DEVICES[device], directory)
+    planned = floorplan(directory / "netlist.json", DEVICES[device])
     synthesis = time.perf_counter() - begin
     tools = {"yosys": yosys, "nextpnr": _version(program)}
     results = []
@@ -334,6 +363,7 @@ def _placed(
             freq=freq,
             seed=seed,
             directory=directory,
+            placer="heap" if planned else "static",
             timeout=timeout,
         )
         results.append(
@@ -500,6 +530,58 @@ def _synthesise(
     return _modules(directory / "cells.json")[top], beyond, version("pyosys")
 
 
+#: Cells of an array, after flattening.
+_CELL = re.compile(r"(.*)\.part_(\d+)_(\d+)\.[^.]*")
+
+
+def floorplan(netlist: Path, device: Device) -> int:
+    """Give the multipliers of the arrays their places, if they are most of the device's.
+
+    Cell (r, c) is part ``part_r_c`` of an array. Activations go from column to column and sums from
+    row to row, so a row of the device takes some columns: cells of one r are next to each other,
+    and the next r follows. What no whole column has room for is left to the placer.
+
+    Parameters
+    ----------
+    netlist
+        Yosys' JSON of the flattened design; places are put into it.
+    device
+        The device.
+
+    Returns
+    -------
+    int
+        Multipliers that have a place now.
+    """
+    design = json.loads(netlist.read_text())
+    arrays: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+    for module in design["modules"].values():
+        for name, cell in module["cells"].items():
+            if cell["type"] == "MULT18X18D" and (found := _CELL.fullmatch(name)):
+                arrays.setdefault(found[1], {})[int(found[2]), int(found[3])] = cell
+    if 2 * sum(map(len, arrays.values())) <= device.multipliers:
+        return 0
+    planned, rows = 0, device.multiplier_sites
+    for cells in arrays.values():
+        height, width = (1 + max(place) for place in zip(*cells, strict=True))
+        for sites in list(rows):
+            columns = min(len(sites) // height, width)
+            if not columns:
+                break
+            rows.remove(sites)
+            first = width - columns
+            # In the middle of what the row has.
+            left = (len(sites) - height * columns) // 2
+            for r in range(height):
+                for c in range(columns):
+                    cell = cells[r, first + c]
+                    cell["attributes"]["BEL"] = sites[left + r * columns + c]
+                    planned += 1
+            width = first
+    netlist.write_text(json.dumps(design))
+    return planned
+
+
 def _multipliers(module: str) -> str:
     """Commands that make MULT18X18D of a module's products, as ``synth_ecp5`` does of all."""
     return (
@@ -516,6 +598,10 @@ def _modules(stat: Path) -> dict[str, Counter[str]]:
         name.removeprefix("\\"): Counter(module["num_cells_by_type"])
         for name, module in modules.items()
     }
+
+
+#: Multipliers that are left, if the array leaves them, for the placer to have a choice.
+_SPARE = 6
 
 
 def _divided(
@@ -553,7 +639,7 @@ def _divided(
 
     within, beyond = [], []
     for module in sorted(needed, key=urgency, reverse=True):
-        if needed[module] <= multipliers:
+        if needed[module] <= multipliers - (_SPARE if within else 0):
             multipliers -= needed[module]
             within.append(module)
         else:
@@ -577,10 +663,6 @@ def _version(program: str) -> str:
     return found[1] if found else "unknown"
 
 
-#: Of nextpnr's placers: 159 MHz for 8 x 8 cells, where `heap` comes to 127 to 142.
-_PLACER = "static"
-
-
 def _route(
     program: str,
     *,
@@ -589,15 +671,20 @@ def _route(
     freq: float,
     seed: int,
     directory: Path,
+    placer: str,
     timeout: float | None,
 ) -> dict[str, Any]:
-    """Place and route ``netlist.json``: the fields of the result that come of it."""
+    """Place and route ``netlist.json``: the fields of the result that come of it.
+
+    Of nextpnr's placers, ``static`` comes to 159 MHz for 8 x 8 cells, where ``heap`` comes to 127
+    to 142; but where many multipliers and memories have little room, it moves them too far.
+    """
     for name in ("report.json", "design.config"):
         (directory / name).unlink(missing_ok=True)
     command = [
         program, device.flag, "--package", device.package, "--speed", str(speed),
         "--json", "netlist.json", "--lpf", "constraints.lpf", "--lpf-allow-unconstrained",
-        "--freq", f"{freq:g}", "--seed", str(seed), "--placer", _PLACER, "--timing-allow-fail",
+        "--freq", f"{freq:g}", "--seed", str(seed), "--placer", placer, "--timing-allow-fail",
         "--report", "report.json", "--textcfg", "design.config",
     ]  # fmt: skip
     log = directory / "nextpnr.log"
