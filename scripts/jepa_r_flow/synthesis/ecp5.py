@@ -394,13 +394,12 @@ def scan_wrapper(unit: Unit) -> str:
 
     ``shift`` moves the chain by a bit, ``data_i`` first; ``capture`` loads it with the outputs, bit
     0 of the first nearest to ``data_o``; ``update`` gives its bits to the inputs, in the same
-    order. ``rst`` goes through two registers.
+    order. ``rst`` comes from its pin, as no path of the clock: it is held for 16 cycles.
     """
     inputs = [p for p in unit.ports if p.direction == "input" and p.name not in {"clk", "rst"}]
     outputs = [p for p in unit.ports if p.direction == "output"]
     ins, outs = (sum(port.width for port in ports) for ports in (inputs, outputs))
-    connections = [f".{name}({name}_i)" for name in ("rst",) if _has(unit, name)]
-    connections += [".clk(clk)"] if _has(unit, "clk") else []
+    connections = [f".{name}({name})" for name in ("rst", "clk") if _has(unit, name)]
     for ports, bus in (inputs, "held"), (outputs, "outputs"):
         at = 0
         for port in ports:
@@ -426,12 +425,9 @@ module scan(clk, rst, capture, shift, update, data_i, data_o);
   output data_o;
   reg [{last}:0] chain;
   reg [{last_in}:0] held;
-  reg rst_1, rst_i;
   wire [{last_out}:0] outputs;
   assign data_o = chain[0];
   always @(posedge clk) begin
-    rst_1 <= rst;
-    rst_i <= rst_1;
     if (shift)
       chain <= {{data_i, chain[{last}:1]}};
     else if (capture)
