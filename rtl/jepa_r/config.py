@@ -514,8 +514,8 @@ PRESETS: dict[str, ChipConfig] = {
     ),
     # 128 of the 156 multipliers of an LFE5U-85F are cells of the array, most others in the lanes.
     # 16 x 8 suits the nano model's heads of 16 (12 x 12 takes a sixth more cycles); four lanes
-    # instead of two would save 15 % of them, but their products would be logic, since no multipliers
-    # are left. The nano model's loops need three pointers of the five.
+    # instead of two would save 15 % of them, but no multipliers are left for their products. The
+    # nano model's loops need three pointers of the five.
     # The scales of a layer's rows and of two heads' softmaxes (80 rows of the nano model on the one
     # tile) fill a part of one block memory of 512 words whatever they are.
     "ecp5": ChipConfig(
