@@ -63,11 +63,12 @@ class Outer(wiring.Component):
     a: In(4)
     parity: Out(1)
     held: Out(8)
+    part = Inner
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.first = first = Inner()
-        m.submodules.second = second = Inner()
+        m.submodules.first = first = self.part()
+        m.submodules.second = second = self.part()
         a = Signal(4)
         m.d.sync += [a.eq(self.a), self.parity.eq(second.parity)]
         m.d.comb += [
@@ -119,11 +120,29 @@ def test_a_packed_library_is_the_same_library(toy, tmp_path):
     assert library(packed, tmp_path).digest == library(toy, tmp_path).digest
 
 
+class Mixed(Inner):
+    """An output that follows a register and an input alike, as that of no flip-flop or gate."""
+
+    def build(self, platform):
+        m = Module()
+        m.d.sync += self.held.eq(self.held ^ self.a)
+        m.d.comb += self.parity.eq(self.held[0] ^ self.a[0])
+        return m
+
+
+class Chain(Outer):
+    """The same parts, with the register of the first before the second."""
+
+    part = Mixed
+
+
 @needs_sta
-def test_timing_across_modules_is_that_of_the_flat_netlist(toy, tmp_path):
+@pytest.mark.parametrize("top", [Outer, Chain])
+def test_timing_across_modules_is_that_of_the_flat_netlist(toy, tmp_path, top):
     """Delays of the library are constant, so that models lose nothing."""
     liberty = library(toy, tmp_path)
-    units = emitted_outer(tmp_path)
+    files = emit_verilog(top(), name="outer", into=tmp_path / "verilog").files
+    units = read_hierarchy(files)
     result = done(units, liberty)
     netlists = [result[name].mapped.netlist for name in ("inner", "outer")]
     run_yosys(
