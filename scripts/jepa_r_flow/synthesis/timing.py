@@ -237,8 +237,8 @@ def _analysed(
     buffer, _, _ = liberty.buffer()
     load = 4 * next(iter(liberty.cells[buffer].inputs.values()))
     outputs = [port.name for port in unit.ports if port.direction == "output"]
-    # A model with setup times, outputs from the clock and paths through would be a latch to OpenSTA,
-    # which lends time: a path to it would have a slack of zero, and one through it a cycle more.
+    # A model with setup times, outputs from the clock and paths through would be a latch to
+    # OpenSTA, which lends time: what ends in it would have a slack of zero.
     libraries = [f"read_liberty {{{file}}}" for file in corner]
     libraries += [f"read_liberty -no_latch_infer {{{file}}}" for file in written]
     script = directory / "time.tcl"
