@@ -159,6 +159,10 @@ class Chip(wiring.Component):
             *(unit.inject.eq(self.inject) for unit in (arbiter, encoder, store, predictor)),
         ]
 
+        # A register, since it comes late: of the timers' tick and of all that a command may need.
+        refused = Signal()
+        m.d.sync += refused.eq(loop.refused)
+
         # No program fits a chip whose acting half is in reset.
         awake = Signal()
         m.d[self._acting] += awake.eq(1)
@@ -320,7 +324,7 @@ class Chip(wiring.Component):
                 "interrupt_status_overrun": action_out.overrun,
                 "interrupt_status_state_dropped": state_in.dropped,
                 "interrupt_status_state_updated": state_in.updated,
-                "interrupt_status_refused": loop.refused,
+                "interrupt_status_refused": refused,
                 "fault_planner": planner.fault,
                 "fault_period": action_out.clamped,
                 "corrected": sum(unit.corrected for unit in (encoder, predictor, arbiter, store)),
@@ -330,7 +334,7 @@ class Chip(wiring.Component):
                 "state_gaps_incr": state_in.gap,
                 "action_overruns_incr": action_out.overrun,
                 "deadlines_missed_incr": timers.missed,
-                "commands_refused_incr": loop.refused,
+                "commands_refused_incr": refused,
                 "time_low": timers.time[:32],
                 "time_high": timers.time[32:],
                 "next_plan_incr": loop.start,
