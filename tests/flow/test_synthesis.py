@@ -79,8 +79,8 @@ class Outer(wiring.Component):
         return m
 
 
-def emitted_outer(tmp_path: Path):
-    return read_hierarchy(emit_verilog(Outer(), name="outer", into=tmp_path / "verilog").files)
+def emitted_outer(tmp_path: Path, top=Outer):
+    return read_hierarchy(emit_verilog(top(), name="outer", into=tmp_path / "verilog").files)
 
 
 def library(toy: Path, tmp_path: Path):
@@ -141,8 +141,7 @@ class Chain(Outer):
 def test_timing_across_modules_is_that_of_the_flat_netlist(toy, tmp_path, top):
     """Delays of the library are constant, so that models lose nothing."""
     liberty = library(toy, tmp_path)
-    files = emit_verilog(top(), name="outer", into=tmp_path / "verilog").files
-    units = read_hierarchy(files)
+    units = emitted_outer(tmp_path, top)
     result = done(units, liberty)
     netlists = [result[name].mapped.netlist for name in ("inner", "outer")]
     run_yosys(

@@ -153,10 +153,11 @@ def time_unit(
     inputs = [port.name for port in unit.ports if port.direction == "input" and port.name != "clk"]
     text = _analysed(
         unit, netlist, models, liberty, corner, directory,
-        ports=_PORTS.format(period=period_ps / scale),
-        reset="set_false_path -from [get_ports rst]" if "rst" in inputs else "",
-        reports=_REPORTS + (_CONSTRAINED.format(file=constraints) if constraints else ""),
         inputs=inputs,
+        commands=_PORTS.format(period=period_ps / scale)
+        + ("set_false_path -from [get_ports rst]\n" if "rst" in inputs else "")
+        + _REPORTS
+        + (_CONSTRAINED.format(file=constraints) if constraints else ""),
     )  # fmt: skip
     return _read(unit, text, period_ps, scale)
 
@@ -193,10 +194,8 @@ def time_domains(
     scale = 1000 * liberty.time_ns
     text = _analysed(
         unit, netlist, models, liberty, corner, directory,
-        ports="",
-        reset="",
-        reports=_DOMAINS.format(file=constraints, clocks=" ".join(periods_ps)),
         inputs=[port.name for port in unit.ports if port.direction == "input"],
+        commands=_DOMAINS.format(file=constraints, clocks=" ".join(periods_ps)),
     )  # fmt: skip
     if unknown := re.findall(rf"^Warning: \S*{re.escape(constraints.name)}, (.*)", text, re.M):
         raise SynthesisError(f"constraints of {unit.name}: {unknown[0]}")
@@ -220,10 +219,8 @@ def _analysed(
     corner: Sequence[Path],
     directory: Path,
     *,
-    ports: str,
-    reset: str,
-    reports: str,
     inputs: Sequence[str],
+    commands: str,
 ) -> str:
     """What OpenSTA printed; scripts and models of the children stay in the directory."""
     if shutil.which("sta") is None:
@@ -253,7 +250,7 @@ def _analysed(
             outputs=_patterns(unit, outputs),
             ns=1 / liberty.time_ns,
         )
-        + f'{ports}{reset}\n{reports}puts "JEPA-R END"\nexit\n'
+        + f'{commands}puts "JEPA-R END"\nexit\n'
     )
     done = subprocess.run(
         ["sta", "-no_splash", "-exit", str(script)],
