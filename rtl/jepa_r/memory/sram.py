@@ -16,8 +16,10 @@ class SramArray(Macro):
     """The bits of a memory and nothing else: what a technology's SRAM macro replaces.
 
     It is emitted from a template: the Verilog has no line per row, and no initial contents, which
-    no SRAM has. A read is complete one cycle after its address. A read of the row that is written
-    in the same cycle returns the old contents.
+    no SRAM has. A read is complete one cycle after its address. What a read of the row returns that
+    is written in the same cycle is not defined, since technologies do not agree on it and an FPGA
+    would need registers and multiplexers beside its memories for the old word; in simulation the
+    Verilog returns the old word inverted, so that nobody comes to rely on it.
 
     Parameters
     ----------
@@ -87,6 +89,7 @@ class SramArray(Macro):
         """Verilog of the module, called ``name``, instead of what Amaranth would emit."""
         return _TEMPLATE.format(
             name=name,
+            width=self._width,
             bits=self._width - 1,
             rows=self._depth - 1,
             address=ceil_log2(self._depth) - 1,
@@ -107,6 +110,7 @@ module {name}(clk, rst, r_en, r_addr, r_data, w_en, w_addr, w_data);
   input [{enables}:0] w_en;
   input [{address}:0] w_addr;
   input [{bits}:0] w_data;
+  (* no_rw_check *)
   reg [{bits}:0] mem [0:{rows}];
   integer segment;
   wire unused_rst = rst;
@@ -115,7 +119,11 @@ module {name}(clk, rst, r_en, r_addr, r_data, w_en, w_addr, w_data);
       if (w_en[segment])
         mem[w_addr][segment * {part} +: {part}] <= w_data[segment * {part} +: {part}];
     if (r_en)
+`ifdef SYNTHESIS
       r_data <= mem[r_addr];
+`else
+      r_data <= mem[r_addr] ^ {{{width}{{w_en != 0 && w_addr == r_addr}}}};
+`endif
   end
 endmodule
 """
@@ -125,9 +133,9 @@ class Sram(Macro):
     """Memory with one read port and one write port.
 
     A read's data come :attr:`READ_LATENCY` cycles after its address, with and without code; a read
-    and a write can start in every cycle. A read sees every write that started before it; a read
-    that starts together with a write of its row returns the old word. What both ports are given
-    is in a register before the array, so that nothing but the code is in front of its inputs.
+    and a write can start in every cycle. A read sees every write that started before it; what a
+    read returns that starts together with a write of its row is not defined. What both ports are
+    given is in a register before the array, so that nothing but the code is in front of its inputs.
 
     With ``ecc``, every segment has a SECDED code of its own (:mod:`jepa_r.memory.secded`). Reads
     are corrected on the way out, and rows are read one after another in cycles in which neither

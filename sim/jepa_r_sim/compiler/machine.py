@@ -112,10 +112,10 @@ class Machine:
             bank = self.banks[access.memory]
             written = bank.written[access.words]
             if access.write:
-                # A read that starts with the write still sees the old word.
+                # What a read sees that starts with the write is not defined.
                 if transfer:
                     written = np.where(bank.transfer[access.words] >= 0, _NEVER, written)
-                bound = np.maximum(bank.read[access.words], written + 1) - access.first
+                bound = np.maximum(bank.read[access.words], written) + 1 - access.first
                 if self.ordered:
                     bound = np.maximum(bound, bank.reader[access.words])
             else:
