@@ -5,6 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from ..fabric.ring import after
 from ..memory.sram import Sram
 from ..platform import Macro
 from ..vector.layouts import NormProfileLayout
@@ -162,9 +163,16 @@ class Sequencer(Macro):
 
         m.d.sync += in_flight.eq(in_flight + self.read_start - self.read_completed)
 
-        def arrived(asked):
+        # Whether what is due starts is known late in a cycle, so what the next one needs is made
+        # for both cases, and chosen from there by a register.
+        started = Signal()
+        if_none = Signal.like(in_flight)
+        if_started = Signal.like(in_flight)
+        m.d.comb += if_none.eq(in_flight - self.read_completed)
+
+        def arrived(asked, under_way):
             """Whether no more transfers are under way than an operation allows."""
-            return (asked == NO_CHECK) | (in_flight <= asked)
+            return (asked == NO_CHECK) | (under_way <= asked)
 
         # The queues: each fires on its own when its head's cycle has come. Behind each is the head,
         # which is compared with the time a cycle before it may start.
@@ -181,10 +189,23 @@ class Sequencer(Macro):
             now = Signal(name=f"{name}_now")
             past = Signal(name=f"{name}_past")
             ready = Signal(name=f"{name}_ready")
+            ready_if_none = Signal(name=f"{name}_ready_if_none")
+            ready_if_started = Signal(name=f"{name}_ready_if_started")
             operation = data.View(layout, head[32:])
+            behind = data.View(layout, fifo.r_data[32:])
             begin = getattr(self, f"{name}_start")
+            if engine == Engine.READ:
+                m.d.comb += if_started.eq(if_none + now)
+            m.d.sync += [
+                ready_if_none.eq(
+                    arrived(Mux(valid, operation.in_flight, behind.in_flight), if_none)
+                ),
+                ready_if_started.eq(
+                    arrived(Mux(valid & ~now, operation.in_flight, behind.in_flight), if_started)
+                ),
+            ]
             m.d.comb += [
-                ready.eq(arrived(operation.in_flight) & ~full.get(name, C(0))),
+                ready.eq(Mux(started, ready_if_started, ready_if_none) & ~full.get(name, C(0))),
                 # Whatever starts in one cycle starts together, when time stands still as well.
                 begin.eq(now & ~late_data & ~self.stop),
                 fifo.r_en.eq(begin | ~valid),
@@ -209,6 +230,8 @@ class Sequencer(Macro):
             waiting += [valid, fifo.r_rdy]
             pushes[engine] = fifo
 
+        m.d.sync += started.eq(~late_data & ~self.stop)
+
         loop_start = Array(Signal.like(pc, name=f"loop_start_{n}") for n in range(LOOP_DEPTH))
         loop_count = Array(Signal(16, name=f"loop_count_{n}") for n in range(LOOP_DEPTH))
         depth = Signal(range(LOOP_DEPTH + 1))
@@ -217,7 +240,7 @@ class Sequencer(Macro):
 
         opcode_fault = Signal()
         unfinished = Signal()
-        take, jump = Signal(), Signal()
+        idle, take, jump = Signal(), Signal(), Signal()
         # What an END needs; loops change when a word is executed, two cycles before the next.
         loops = data.StructLayout({"last": 1, "none": 1, "full": 1, "start": len(pc), "left": 16})
         loop = Signal(loops, reset_less=True)
@@ -228,30 +251,39 @@ class Sequencer(Macro):
             loop.start.eq(loop_start[top]),
             loop.left.eq(loop_count[top] - 1),
         ]
-        next_word, next_ready = self._read_ahead(m, take, jump, loop.start)
-        pointers, sums = self._point(m, word, header, time, due)
+        next_word, next_ready = self._read_ahead(m, idle, take, jump, loop.start)
+        # Whether the next word may follow is one thing, and whether it is there another: both are
+        # known late, and meet in one place.
+        may_take = Signal()
+        m.d.comb += take.eq(may_take & next_ready)
+        with m.If(take):
+            m.d.sync += word.eq(next_word)
+        pointers, sums, names = self._point(m, word, header, time, due)
 
         def advance():
-            """Take the word that was read ahead."""
-            m.d.comb += take.eq(1)
-            m.d.sync += [word.eq(next_word), pc.eq(pc + 1)]
-            m.next = "POINT"
+            """Take the word that was read ahead, if it is there."""
+            m.d.comb += may_take.eq(1)
+            with m.If(next_ready):
+                m.d.sync += pc.eq(pc + 1)
+                m.next = "POINT"
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
+                m.d.comb += idle.eq(1)
+                # All that nobody sees is ready for a start before it comes.
+                m.d.sync += [time.eq(0), pc.eq(0), depth.eq(0)]
+                m.d.sync += [pointer.eq(0) for pointer in pointers[1:]]
+                for n, argument in zip(ARGUMENTS, self.arguments, strict=True):
+                    m.d.sync += pointers[n % len(pointers)].eq(argument)
                 with m.If(self.start):
                     m.d.sync += [
                         self.running.eq(1), self.done.eq(0), self.cycles.eq(0),
-                        following.eq(1), self.slipped.eq(0), time.eq(0), pc.eq(0), depth.eq(0),
+                        following.eq(1), self.slipped.eq(0),
                     ]  # fmt: skip
-                    m.d.sync += [pointer.eq(0) for pointer in pointers[1:]]
-                    for n, argument in zip(ARGUMENTS, self.arguments, strict=True):
-                        m.d.sync += pointers[n % len(pointers)].eq(argument)
                     m.next = "ARRIVE"
             with m.State("ARRIVE"):
+                m.d.comb += may_take.eq(1)
                 with m.If(next_ready):
-                    m.d.comb += take.eq(1)
-                    m.d.sync += word.eq(next_word)
                     m.next = "POINT"
             with m.State("POINT"):
                 m.next = "ADD"
@@ -272,12 +304,13 @@ class Sequencer(Macro):
                         ]
                         with m.Case(engine):
                             m.d.comb += fifo.w_en.eq(next_ready)
-                            with m.If(fifo.w_rdy & next_ready):
-                                m.d.sync += time.eq(due)
+                            with m.If(fifo.w_rdy):
+                                with m.If(next_ready):
+                                    m.d.sync += time.eq(due)
                                 advance()
                     with m.Case(Engine.CONTROL):
                         self._control(
-                            m, word, time, due, pointers, sums, advance, next_ready,
+                            m, word, time, due, pointers, sums, names, advance, next_ready,
                             (loop_start, loop_count, depth, top), loop, pc, jump, opcode_fault,
                         )  # fmt: skip
                     with m.Default():
@@ -314,44 +347,44 @@ class Sequencer(Macro):
                 m.d.comb += self.fault.eq(Fault.DEADLINE)
         return m
 
-    def _read_ahead(self, m, take, jump, target):
+    def _read_ahead(self, m, idle, take, jump, target):
         """Words in the program's order, asked for before they are taken.
 
         Returns the next one, and whether it is there. Enough are on their way that one is there
-        :attr:`WORD_CYCLES` after the one before it.
+        :attr:`WORD_CYCLES` after the one before it. They wait in a ring, whose places are written
+        whenever a word comes, without a look at what is taken in that cycle.
         """
         most = self._AHEAD
         asks = Signal.like(self.program_addr, name="ask_pc")
         places = Signal(range(most + 1))
         coming = Signal(_READ)
         level = Signal(range(most + 1), name="ahead_level")
-        ahead = [Signal(WORD_BITS, reset_less=True, name=f"ahead_{n}") for n in range(most)]
-        start = self.start & ~self.running
+        ahead = Array(Signal(WORD_BITS, reset_less=True, name=f"ahead_{n}") for n in range(most))
+        first, free = Signal(range(most)), Signal(range(most))
+        arrives = coming[-1]
         m.d.comb += [
             self.program_en.eq(self.running & (jump | (places != 0))),
             self.program_addr.eq(Mux(jump, target, asks)),
         ]
         m.d.sync += [
             coming.eq(Cat(self.program_en, coming[: _READ - 1] & ~jump.replicate(_READ - 1))),
-            level.eq(level + coming[-1] - take),
+            level.eq(level + arrives - take),
             places.eq(places - self.program_en + take),
         ]
         with m.If(self.program_en):
             m.d.sync += asks.eq(self.program_addr + 1)
-        for n, place in enumerate(ahead):
-            behind = self.program_data
-            if n + 1 < most:
-                behind = Mux(level > n + 1, ahead[n + 1], behind)
-            with m.If(take):
-                m.d.sync += place.eq(behind)
-            with m.Elif(level <= n):
-                m.d.sync += place.eq(self.program_data)
+        with m.If(arrives):
+            m.d.sync += [ahead[free].eq(self.program_data), free.eq(after(free, most))]
+        with m.If(take):
+            m.d.sync += first.eq(after(first, most))
         with m.If(jump):
-            m.d.sync += [level.eq(0), places.eq(most - 1)]
-        with m.If(start):
-            m.d.sync += [level.eq(0), places.eq(most), coming.eq(0), asks.eq(0)]
+            m.d.sync += [level.eq(0), first.eq(0), free.eq(0), places.eq(most - 1)]
+        with m.If(idle):
+            m.d.sync += [
+                level.eq(0), first.eq(0), free.eq(0), places.eq(most), coming.eq(0), asks.eq(0),
+            ]  # fmt: skip
         there = level.any()
-        return Mux(there, ahead[0], self.program_data), there | coming[-1]
+        return Mux(there, ahead[first], self.program_data), there | arrives
 
     def _point(self, m, word, header, time, due):
         """Pointers, and the sums of a word's operands and theirs.
@@ -386,7 +419,11 @@ class Sequencer(Macro):
             ]
             sums.append(total)
         m.d.sync += due.eq(time + header.wait)
-        return pointers, sums
+        # Which of the sums are for each pointer, if the word is one that changes them.
+        names = [Signal(ADDS, name=f"names_{n}") for n in range(1, len(pointers))]
+        for n, named in enumerate(names, 1):
+            m.d.sync += named.eq(Cat(add.ptr % len(pointers) == n for add in adds))
+        return pointers, sums, names
 
     @staticmethod
     def _operands(engine, word):
@@ -395,8 +432,8 @@ class Sequencer(Macro):
         return [(view[address], view[pointer]) for address, pointer in OPERANDS[engine]]
 
     def _control(
-        self, m, word, time, due, pointers, sums, advance, next_ready, loops, loop, pc, jump,
-        opcode_fault,
+        self, m, word, time, due, pointers, sums, names, advance, next_ready, loops, loop, pc,
+        jump, opcode_fault,
     ):  # fmt: skip
         """Words that start no engine."""
         loop_start, loop_count, depth, top = loops
@@ -411,13 +448,14 @@ class Sequencer(Macro):
                 with m.If(loop.full | (view(Control.LOOP).count == 0)):
                     m.d.comb += opcode_fault.eq(1)
                     m.next = "STOPPED"
-                with m.Elif(next_ready):
-                    m.d.sync += [
-                        loop_start[depth].eq(pc + 1),
-                        loop_count[depth].eq(view(Control.LOOP).count),
-                        depth.eq(depth + 1),
-                        time.eq(due),
-                    ]
+                with m.Else():
+                    with m.If(next_ready):
+                        m.d.sync += [
+                            loop_start[depth].eq(pc + 1),
+                            loop_count[depth].eq(view(Control.LOOP).count),
+                            depth.eq(depth + 1),
+                            time.eq(due),
+                        ]
                     advance()
             with m.Case(Control.END):
                 with m.If(loop.none):
@@ -426,7 +464,7 @@ class Sequencer(Macro):
                 with m.Elif(loop.last):
                     with m.If(next_ready):
                         m.d.sync += depth.eq(top)
-                        advance()
+                    advance()
                 with m.Else():
                     m.d.comb += jump.eq(1)
                     m.d.sync += [
@@ -437,13 +475,12 @@ class Sequencer(Macro):
                     m.next = "ARRIVE"
             with m.Case(Control.ADD):
                 with m.If(next_ready):
-                    adds = view(Control.ADD).adds
-                    for n, pointer in enumerate(pointers[1:], 1):
+                    for pointer, named in zip(pointers[1:], names, strict=True):
                         # The compiler names a pointer at most once in a word.
                         for i in range(ADDS):
-                            with m.If(adds[i].ptr % len(pointers) == n):
+                            with m.If(named[i]):
                                 m.d.sync += pointer.eq(sums[i])
-                    advance()
+                advance()
             with m.Case(Control.PROFILE):
                 with m.If(next_ready):
                     profile = view(Control.PROFILE)
@@ -454,7 +491,8 @@ class Sequencer(Macro):
                                     self.profiles[n][key].eq(profile[key])
                                     for key in NormProfileLayout().members
                                 ]
-                    advance()
+                advance()
             with m.Default():
                 m.d.comb += opcode_fault.eq(1)
                 m.next = "STOPPED"
+

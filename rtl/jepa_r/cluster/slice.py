@@ -1,5 +1,8 @@
 """One tile with its memories and lanes: what a cluster repeats."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
@@ -220,40 +223,59 @@ class Slice(Macro):
         clashes += [move_x & lanes_x, vector_en & from_act & (vector.other == Other.ACT),
                     lanes_x & source_x & other_x]  # fmt: skip
 
-        late = {
-            name: delay(m, vector[name], Sram.READ_LATENCY, name=f"late_{name}")
+        # Which part of which word an operand is, is found a cycle before the words are there: then
+        # choosing is one stage, in which parts that are not selected count as 0.
+        soon = {
+            name: delay(m, vector[name], Sram.READ_LATENCY - 1, name=f"soon_{name}")
             for name in ("source", "other", "src_seg", "other_seg")
         }
-        act = act_word(vector_act, "vector")
+        soon_bank = delay(m, bank_of(vector_act), Sram.READ_LATENCY - 1, name="soon_bank")
         element = range(lanes)
 
-        def part(name, word, segment, count, width):
-            """Segment of a word, as a list of its elements."""
-            chosen = Signal(lanes * width, name=f"{name}_part")
-            with m.Switch(segment):
-                for n in range(count):
-                    with m.Case(n):
-                        m.d.comb += chosen.eq(word[n * lanes * width : (n + 1) * lanes * width])
-            return [chosen[i * width : (i + 1) * width].as_signed() for i in element]
+        def chosen(name, candidates, width):
+            """Elements of the candidate whose condition held a cycle ago; at most one does."""
+            masked = []
+            for n, (condition, word) in enumerate(candidates):
+                select = Signal(name=f"{name}_{n}")
+                m.d.sync += select.eq(condition)
+                masked.append(word & select.replicate(len(word)))
+            word = reduce(or_, masked)
+            return [word[i * width : (i + 1) * width].as_signed() for i in element]
 
-        acc_word = Signal(32 * config.columns)
-        m.d.comb += acc_word.eq(tile.r_data.as_value())
-        acc_part = part("acc", acc_word, late["src_seg"], config.columns // lanes, 32)
-        act_source = part("source", act, late["src_seg"], parts, 8)
-        act_other = part("other", act, late["other_seg"], parts, 8)
-        x_part = [x.r_data[16 * i : 16 * i + 16].as_signed() for i in element]
+        def of_acc(segment):
+            """Candidates: each segment of a word of the accumulators."""
+            word = Signal(32 * config.columns, name="acc_word")
+            m.d.comb += word.eq(tile.r_data.as_value())
+            return [
+                (segment == n, word.word_select(n, 32 * lanes))
+                for n in range(config.columns // lanes)
+            ]
+
+        def of_act(segment):
+            """Candidates: each segment of each bank's word."""
+            return [
+                ((soon_bank == b) & (segment == n), bank.r_data.word_select(n, 8 * lanes))
+                for b, bank in enumerate(banks)
+                for n in range(parts)
+            ]
+
+        def only(condition, candidates):
+            return [(condition & each, word) for each, word in candidates]
+
+        source, other = soon["source"], soon["other"]
+        src_acc = chosen("src_acc", only(source == Source.ACC, of_acc(soon["src_seg"])), 32)
+        src_act = chosen("src_act", only(source == Source.ACT, of_act(soon["src_seg"])), 8)
+        src_x = chosen("src_x", [(source == Source.X, x.r_data)], 16)
+        other_act = chosen("other_act", only(other != Other.X, of_act(soon["other_seg"])), 8)
+        other_x = chosen("other_x", [(other == Other.X, x.r_data)], 16)
 
         src = Signal(data.ArrayLayout(signed(32), lanes), reset_less=True)
         other = Signal(data.ArrayLayout(signed(16), lanes), reset_less=True)
         for i in element:
-            with m.Switch(late["source"]):
-                with m.Case(Source.ACC):
-                    m.d.sync += src[i].eq(acc_part[i])
-                with m.Case(Source.X):
-                    m.d.sync += src[i].eq(x_part[i])
-                with m.Default():
-                    m.d.sync += src[i].eq(act_source[i])
-            m.d.sync += other[i].eq(Mux(late["other"] == Other.X, x_part[i], act_other[i]))
+            m.d.sync += [
+                src[i].eq(src_acc[i] | src_act[i] | src_x[i]),
+                other[i].eq(other_act[i] | other_x[i]),
+            ]
         rope_word = Signal(data.ArrayLayout(RopeEntry(), lanes), reset_less=True)
         scale = Signal(RowParams(), reset_less=True)
         m.d.sync += [rope_word.as_value().eq(rope.r_data), scale.as_value().eq(scales.r_data)]

@@ -66,6 +66,9 @@ VectorReads = data.StructLayout({
 #: Where a step's result goes.
 VectorWrites = data.StructLayout({"result": Result, "addr": ADDRESS, "seg": 8})
 
+#: Last of what an operation counts, from zero: comparing with it takes no addition.
+_LAST = data.StructLayout({"rows": 13, "columns": 13, "passes": 13, "interval": 13})
+
 
 class ArrayStream(Macro):
     """Reads the operands of a chain of passes.
@@ -117,21 +120,22 @@ class ArrayStream(Macro):
 
         # The B side. `b_op` is handed to the A side when the first pass's B has been read.
         b_op = Signal(LAYOUTS[Engine.TILE], reset_less=True)
+        b_last = Signal(_LAST, reset_less=True)
         b_active = Signal()
         b_first = Signal()
         b_count = Signal(13, reset_less=True)
         b_pass = Signal(13, reset_less=True)
         b_base = Signal(ADDRESS, reset_less=True)
-        b_length = Signal(13)
+        b_window = Signal(13)
         b_end, b_over, b_reading, b_only = Signal(), Signal(), Signal(), Signal()
         early = Signal()
         m.d.comb += [
-            b_length.eq(Mux(b_first, b_op.columns, b_op.interval)),
+            b_window.eq(Mux(b_first, b_last.columns, b_last.interval)),
             b_reading.eq(b_active & (b_count < b_op.columns)),
-            b_end.eq(b_active & (b_count + 1 == b_length)),
-            b_only.eq(b_op.passes == b_pass + 1),
+            b_end.eq(b_active & (b_count == b_window)),
+            b_only.eq(b_pass == b_last.passes),
             # The last pass's B ends with its last row, the others with the window.
-            b_over.eq(b_active & b_only & (b_count + 1 == b_op.columns)),
+            b_over.eq(b_active & b_only & (b_count == b_last.columns)),
             early.eq(self.start & b_active & ~b_over),
         ]
         m.d.sync += self.collision.eq(early)
@@ -147,35 +151,39 @@ class ArrayStream(Macro):
         with m.If(self.start):
             m.d.sync += [
                 b_op.eq(op), b_active.eq(1), b_first.eq(1), b_count.eq(0), b_pass.eq(0),
-                b_base.eq(op.b_addr),
+                b_base.eq(op.b_addr), *(b_last[name].eq(op[name] - 1) for name in _LAST.members),
             ]  # fmt: skip
 
         # The A side, a window of `interval` cycles for each pass.
         a_op = Signal(LAYOUTS[Engine.TILE], reset_less=True)
+        a_last = Signal(_LAST, reset_less=True)
         a_active = Signal()
         a_count = Signal(13, reset_less=True)
         a_pass = Signal(13, reset_less=True)
         a_base = Signal(ADDRESS, reset_less=True)
-        a_reading, a_last, hand_over = Signal(), Signal(), Signal()
+        a_reading, a_only, a_over, hand_over = (
+            Signal(name=name) for name in ("a_reading", "a_only", "a_over", "hand_over")
+        )
         m.d.comb += [
-            hand_over.eq(b_active & b_first & (b_count + 1 == b_op.columns)),
+            hand_over.eq(b_active & b_first & (b_count == b_last.columns)),
             a_reading.eq(a_active & (a_count < a_op.rows)),
-            a_last.eq(a_op.passes == a_pass + 1),
+            a_only.eq(a_pass == a_last.passes),
+            a_over.eq(a_only & (a_count == a_last.rows)),
         ]
         with m.If(a_active):
             m.d.sync += a_count.eq(a_count + 1)
-            with m.If(a_last & (a_count + 1 == a_op.rows)):
+            with m.If(a_over):
                 m.d.sync += a_active.eq(0)
-            with m.Elif(a_count + 1 == a_op.interval):
+            with m.Elif(a_count == a_last.interval):
                 m.d.sync += [
                     a_count.eq(0), a_pass.eq(a_pass + 1), a_base.eq(a_base + a_op.a_stride),
                 ]  # fmt: skip
         with m.If(hand_over):
             m.d.sync += [
-                a_op.eq(b_op), a_active.eq(1), a_count.eq(0), a_pass.eq(0),
+                a_op.eq(b_op), a_last.eq(b_last), a_active.eq(1), a_count.eq(0), a_pass.eq(0),
                 a_base.eq(b_op.a_addr),
             ]  # fmt: skip
-            with m.If(a_active & ~(a_last & (a_count + 1 == a_op.rows))):
+            with m.If(a_active & ~a_over):
                 m.d.comb += early.eq(1)
 
         m.d.sync += [
@@ -203,7 +211,7 @@ class ArrayStream(Macro):
         low, high = Signal(9), Signal(9)
         m.d.comb += [
             low.eq(Mux(a_pass == 0, a_op.k_first, 0)),
-            high.eq(Mux(a_last, a_op.k_last, self._rows)),
+            high.eq(Mux(a_only, a_op.k_last, self._rows)),
         ]
         low, high = (delay(m, x, EDGE - 1, name=f"bound_{n}") for n, x in enumerate((low, high)))
         mask = Signal(self._rows)
@@ -261,10 +269,14 @@ class VectorStream(Macro):
         op = Signal(LAYOUTS[Engine.VECTOR], reset_less=True)
         active = Signal()
         row, segment = Signal(13), Signal(13)
+        # Last ones, as above.
+        last = Signal(
+            data.StructLayout({"segments": 13, "rows": 13, "rope_period": 8}), reset_less=True
+        )
         row_end, end = Signal(), Signal()
         m.d.comb += [
-            row_end.eq(segment + 1 == op.segments),
-            end.eq(row_end & (row + 1 == op.rows)),
+            row_end.eq(segment == last.segments),
+            end.eq(row_end & (row == last.rows)),
         ]
         m.d.sync += self.collision.eq(self.start & active & ~end)
         with m.If(active):
@@ -275,6 +287,8 @@ class VectorStream(Macro):
                 m.d.sync += active.eq(0)
         with m.If(self.start):
             m.d.sync += [op.eq(self.operation), active.eq(1), row.eq(0), segment.eq(0)]
+            for name in last.shape().members:
+                m.d.sync += last[name].eq(self.operation[name] - 1)
 
         def walk(name, *, base, row_step, segment=None, word_step=None, linear, still=None):
             """Counters of one operand, as (word, segment in the word).
@@ -287,7 +301,7 @@ class VectorStream(Macro):
             first = 0 if segment is None else op[segment]
             still = C(0) if still is None else still
             wrap = Signal(name=f"{name}_wrap")
-            m.d.comb += wrap.eq(~still & (seg + 1 == self._segments))
+            m.d.comb += wrap.eq(~still & (seg == self._segments - 1))
             with m.If(row_end):
                 m.d.sync += [start.eq(start + op[row_step]), word.eq(start + op[row_step]),
                              seg.eq(first)]  # fmt: skip
@@ -324,7 +338,7 @@ class VectorStream(Macro):
         rope_seg = Signal(8, reset_less=True)
         with m.If(row_end):
             m.d.sync += [rope_base.eq(rope_base + op.rope_row), rope_seg.eq(op.rope_seg)]
-        with m.Elif(rope_seg + 1 == op.rope_period):
+        with m.Elif(rope_seg == last.rope_period):
             m.d.sync += rope_seg.eq(0)
         with m.Else():
             m.d.sync += rope_seg.eq(rope_seg + 1)

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from ..fabric.crc import Crc32
+from ..fabric.ring import after
 from ..platform import Macro
 from .axi import WINDOWS, AxiRead, Fault, Response, Window
 from .bursts import BurstPlanner, beats_of, check_bus
@@ -169,23 +170,27 @@ class DmaReader(Macro):
         begin = Signal()
         end = Signal()
         accept = Signal()
+        # Registers whose enable knows of no `valid`: it comes late, and goes to few.
+        room = Signal(init=1)
+        left = Signal.like(unfinished)
         m.d.comb += [
-            self.i.ready.eq(unfinished != self._queue),
+            self.i.ready.eq(room),
             accept.eq(self.i.valid & self.i.ready),
+            left.eq(unfinished - end),
         ]
+        m.d.sync += room.eq((left != self._queue) & ~(accept & (left == self._queue - 1)))
+        with m.If(room):
+            m.d.sync += slots[accepted].eq(self.i.payload)
         with m.If(accept):
-            m.d.sync += [
-                slots[accepted].eq(self.i.payload),
-                accepted.eq(_following(accepted, self._queue)),
-            ]
+            m.d.sync += accepted.eq(after(accepted, self._queue))
         with m.If(ask):
-            m.d.sync += asked.eq(_following(asked, self._queue))
+            m.d.sync += asked.eq(after(asked, self._queue))
         with m.If(begin):
-            m.d.sync += begun.eq(_following(begun, self._queue))
+            m.d.sync += begun.eq(after(begun, self._queue))
         m.d.sync += [
             to_ask.eq(to_ask + accept - ask),
             to_begin.eq(to_begin + accept - begin),
-            unfinished.eq(unfinished + accept - end),
+            unfinished.eq(left + accept),
         ]
 
         faulted = Signal()
@@ -387,7 +392,3 @@ class DmaReader(Macro):
 
         return wrong_answer, wrong_sum
 
-
-def _following(number, count):
-    """Next of ``count`` places in a ring."""
-    return Mux(number == count - 1, 0, number + 1)
