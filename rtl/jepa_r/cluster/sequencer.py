@@ -495,4 +495,3 @@ class Sequencer(Macro):
             with m.Default():
                 m.d.comb += opcode_fault.eq(1)
                 m.next = "STOPPED"
-

@@ -391,4 +391,3 @@ class DmaReader(Macro):
         m.d.sync += self.completed.eq(ended[-1] & ~wrong_sum & ~wrong_answer & ~faulted)
 
         return wrong_answer, wrong_sum
-
