@@ -1,6 +1,7 @@
 """Measure the README's figures, and write them to ``figures.json`` and into the README.
 
-Run with the project's environment: ``.venv/bin/python scripts/bench_figures.py``.
+Run with the project's environment: ``.venv/bin/python scripts/bench_figures.py``. Builds that are
+in the cache take no time: set ``JEPA_R_CACHE`` to an empty directory to measure them.
 """
 
 import json

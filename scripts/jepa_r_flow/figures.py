@@ -3,7 +3,6 @@
 import os
 import platform
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from .console import Stages
 from .run import encode, plan
 from .wcet import wcet
 
-__all__ = ["measure", "quoted", "render", "replaced_quote", "surroundings"]
+__all__ = ["measure", "processor_seconds", "quoted", "render", "replaced_quote", "surroundings"]
 
 #: Chains of products (M, K, N) by the size of the tile that runs them.
 _CHAINS = {
@@ -33,14 +32,20 @@ _CHAINS = {
 _ACC_ROWS = 1040
 
 
+def processor_seconds() -> float:
+    """Processor time of this process and of those that it has started and seen end."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def measure(stages: Stages) -> dict[str, Any]:
     """Run everything that the README quotes; takes minutes."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         nano = encode(preset="nano", model="nano", output=home / "nano", stages=stages)
-        began = time.perf_counter()
+        began = processor_seconds()
         loop = plan(preset="nano", model="nano", output=home / "loop", stages=stages)
-        seconds = time.perf_counter() - began
+        seconds = processor_seconds() - began
         tiles = [_utilisation(size, chain, home) for size, chain in _CHAINS.items()]
     times = [
         wcet(preset="jepa-r", model="vitg-ac", cameras=cameras, stages=stages) for cameras in (1, 6)
@@ -109,7 +114,8 @@ def render(figures: dict[str, Any]) -> str:
         (f"{rollouts['tiles']} rollouts on {rollouts['tiles']} tiles against one on one tile",
          f"{rollouts['cycles']:,} / {rollouts['one']:,} cycles, "
          f"{rollouts['cycles'] / rollouts['one']:.3f}"),
-        ("the whole of it, `jepa-r run` with the simulator's build", f"{loop['seconds']:.0f} s"),
+        ("the whole of it, `jepa-r run` with the simulator's build: processor time",
+         f"{loop['seconds']:.0f} s"),
         ("encoder alone: cycles predicted / measured, utilisation",
          f"{nano['cycles_predicted']:,} / {nano['cycles_measured']:,}, {nano['utilisation']:.1%}"),
         ("encoder, integer against float: latent L1, cosine",

@@ -1,6 +1,5 @@
 """How fast full-size hardware simulates, and that it is right: measured, and rendered as text."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jepa_r_sim.model.weights import random_weights
 from jepa_r_sim.system import build_cluster, run_encoder
 
 from .console import Stages
-from .figures import surroundings
+from .figures import processor_seconds, surroundings
 
 __all__ = ["measure_scale", "render_scale"]
 
@@ -37,12 +36,6 @@ def measure_scale(stages: Stages) -> dict[str, Any]:
     return {**surroundings(), "tiles": tiles, "block": block}
 
 
-def _seconds() -> float:
-    """Processor time of this process and of those that it has started and seen end."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 def _tile(edge: int, macs: int, home: Path, stages: Stages) -> dict[str, Any]:
     """Products of the blocks' first linear layer on one tile."""
     tokens, depth, _ = scale.shapes_of(_MODEL)["fc1"]
@@ -55,9 +48,9 @@ def _tile(edge: int, macs: int, home: Path, stages: Stages) -> dict[str, Any]:
     a = rng.integers(-128, 128, (tokens, depth), dtype=np.int8)
     b = rng.integers(-128, 128, shape, dtype=np.int8)
     with stages.stage(f"build a tile of {edge} x {edge}"):
-        began = _seconds()
+        began = processor_seconds()
         player = scale.build_tile(tile)
-        build_seconds = _seconds() - began
+        build_seconds = processor_seconds() - began
     with stages.stage(f"products on a tile of {edge} x {edge}"):
         run = scale.run_chain(player, tile, scale.slices(a, b, tile), workdir=home / str(edge))
     return {
@@ -86,15 +79,15 @@ def _block(home: Path, stages: Stages) -> dict[str, Any]:
         golden = integer.encode(quantised, patches).latent
         compiled = compile_encoder(config, quantised)
     with stages.stage(f"build {config.tiles} tiles of {config.tile.rows} x {config.tile.columns}"):
-        began = _seconds()
+        began = processor_seconds()
         simulation = build_cluster(compiled)
-        build_seconds = _seconds() - began
+        build_seconds = processor_seconds() - began
     with stages.stage("block of ViT-g on the RTL") as progress:
-        began = _seconds()
+        began = processor_seconds()
         (result,) = run_encoder(
             compiled, [patches], workdir=home / "block", simulation=simulation, progress=progress
         )
-        seconds = _seconds() - began
+        seconds = processor_seconds() - began
     return {
         "tiles": config.tiles,
         "size": [config.tile.rows, config.tile.columns],
