@@ -101,6 +101,9 @@ class StateMachine(Macro):
             },
             macro_name="state_machine",
         )
+        #: Periods that have begun in FALLBACK; cycles for which SELFTEST has been held in reset.
+        self.periods = Signal(32)
+        self.held = Signal(range(self.HOLD + 1))
 
     def build(self, platform):
         m = Module()
@@ -111,7 +114,7 @@ class StateMachine(Macro):
         locked, run, fallback, stop, trip, restart = (self.allowed[n] for n in range(len(REQUESTS)))
 
         following = Signal(16, init=RESET)
-        periods, enters = Signal(32), Signal()
+        periods, held, enters = self.periods, self.held, Signal()
         with m.Switch(self.state):
             with m.Case(RESET):
                 m.d.comb += following.eq(Mux(self.loaded, State.SELFTEST, RESET))
@@ -165,7 +168,7 @@ class StateMachine(Macro):
         for rail in (self.enable_p, self.enable_n):
             # Synthesis would make one register of the two.
             rail.attrs["keep"] = True
-        opens, held = Signal(), Signal(range(self.HOLD + 1))
+        opens = Signal()
         m.d.comb += opens.eq(Cat(whole == state for state in _OPEN).any())
         m.d.sync += [
             self.state.eq(whole),
