@@ -4,6 +4,9 @@ The same in full: ``jepa-r faults --faults 38416 --seed 1`` (F1), ``--target sin
 (F1b), ``--target untied --faults 4000``, ``--kind stuck-at --faults 9604`` (F2).
 """
 
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -60,8 +63,8 @@ def test_no_flip_of_38416_escapes_from_the_pair(tmp_path):
     result = flips("lockstep", 38416, tmp_path)
     assert result["silent_cases"] == result["timeout_cases"] == []
     assert result["late"] == 0
-    assert result["detected"] > 10_000
-    assert result["contained"] > 100
+    assert result["detected"] > 7_000
+    assert result["contained"] > 1_000
 
 
 def test_a_single_core_lets_wrong_values_out(tmp_path):
@@ -71,13 +74,28 @@ def test_a_single_core_lets_wrong_values_out(tmp_path):
 
 def test_without_its_comparator_the_pair_lets_wrong_values_out(tmp_path):
     result = flips("untied", 4000, tmp_path)
-    assert result["silent"] > 200
+    assert result["silent"] > 100
 
 
 def test_no_stuck_gate_of_9604_lets_a_wrong_value_out(tmp_path):
     netlist, result = stuck("lockstep", 9604, tmp_path)
-    assert result["silent_cases"] == []
+    assert result["silent_cases"] == result["timeout_cases"] == []
     assert result["late"] == 0
-    flops = netlist.names[: netlist.flip_flops]
-    of = [sum(name.startswith(f"{side}.") for name in flops) for side in ("main", "checker")]
-    assert of[0] == of[1] > 1500
+    main, checker = (flops_of(netlist, side) for side in ("main", "checker"))
+    assert main.total() > 1500
+    assert not main - checker
+    # Interrupts are tied: what follows of that is a constant in main, and in the checker, behind
+    # its delay, a flip-flop.
+    assert {name.rpartition(".")[0] for name in checker - main} == {"core.csr"}
+    assert (checker - main).total() == 2
+
+
+def flops_of(netlist, side):
+    """Names of a processor's flip-flops, those without a name by their module, and how many."""
+    # Yosys tells instances from signals of the same name by a number.
+    begin = re.compile(rf"{side}(\$\d+)?\.")
+    return Counter(
+        re.sub(r"gate\$.*|\$signal.*", "gate", begin.sub("", name))
+        for name in netlist.names[: netlist.flip_flops]
+        if begin.match(name)
+    )

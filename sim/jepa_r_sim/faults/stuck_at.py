@@ -279,7 +279,9 @@ def _attributes(module: dict[str, Any]) -> tuple[dict[int, int], dict[int, list[
             if position < len(start) and start[-1 - position] in "01":
                 initial[bit] = int(start[-1 - position])
             if not net["hide_name"]:
-                text = name if len(net["bits"]) == 1 else f"{name}[{position}]"
+                # Flattening leaves the escapes of the modules' own names in the middle.
+                text = name.replace("\\", "")
+                text += "" if len(net["bits"]) == 1 else f"[{position}]"
                 names.setdefault(bit, []).append(text)
     return initial, names
 
@@ -287,7 +289,7 @@ def _attributes(module: dict[str, Any]) -> tuple[dict[int, int], dict[int, list[
 def _name(cell: str, nets: list[str]) -> str:
     """Name of a site: that of its net in the module that the cell is in, or the cell's number."""
     match = re.match(r"\$flatten\\(.*\.)\$", cell)
-    module = match[1] if match else ""
+    module = match[1].replace("\\", "") if match else ""
     for net in sorted(nets):
         if net.rpartition(".")[0] == module.rstrip("."):
             return net
