@@ -516,8 +516,8 @@ PRESETS: dict[str, ChipConfig] = {
     # 16 x 8 suits the nano model's heads of 16 (12 x 12 takes a sixth more cycles); four lanes
     # instead of two would save 15 % of them, but no multipliers are left for their products. The
     # nano model's loops need three pointers of the five.
-    # The scales of a layer's rows and of two heads' softmaxes (80 rows of the nano model on the one
-    # tile) fill a part of one block memory of 512 words whatever they are.
+    # Memories are as large as the nano model needs, in whole block memories: 52 of 208, which is
+    # what lets the placer keep them near. Sixteen rows of accumulators a bank fill a LUT memory.
     "ecp5": ChipConfig(
         name="ecp5",
         clock_mhz=80,
