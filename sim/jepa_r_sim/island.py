@@ -21,17 +21,55 @@ from jepa_r.safety.map import ALERTS, Fault, State
 
 from .cosim import Simulation, build
 
-__all__ = ["PS_PER_US", "Event", "IslandModel", "build_island", "image_words", "program"]
+__all__ = [
+    "PS_PER_US",
+    "REACHED",
+    "Event",
+    "IslandModel",
+    "build_island",
+    "image_words",
+    "program",
+]
 
 PS_PER_US = 1_000_000
 
 #: Keys of a re-arm of the second channel, and what says that its cause was read.
 _CAUSE_READ, _FIRST_KEY, _SECOND_KEY = 0x100, 0xA6, 0x39
 
+#: Modules and their registers whose bits can be flipped in an island that stands alone: processor,
+#: memories, settings, states, counts.
+REACHED = (
+    ("replica.core", "pc"),
+    ("replica.core", "bus_addr"),
+    ("sram_array_39x4096", "mem"),
+    ("sram_array_39x4096", "r_data"),
+    ("sram_array_39x2048", "mem"),
+    ("register_block", "limit_torque_0_inverse"),
+    ("register_block", "watchdog_open_inverse"),
+    ("register_block", "torque"),
+    ("limiter_7.settings", "limit_0"),
+    ("joint_limiter", "released"),
+    ("period_timer_100000", "phase"),
+    ("packet_in_16", "age"),
+    ("capture_32", "o"),
+    ("synchroniser_1x2", "o"),
+    ("watchdog_port", "live"),
+    ("watchdog_port.watchdog.settings", "open"),
+    ("clock_monitor.settings", "stop"),
+    ("alert_sender", "p"),
+    ("alert_unit_12_960000.settings", "classes"),
+    ("state_machine", "state"),
+    ("state_machine", "enable_p"),
+    ("gate_7_2", "state"),
+    ("trip_machine_5", "state"),
+)
+
 #: The program, without what is at the accelerator's ports.
 _WORLD = r"""
 #include "Vtop.h"
 #include "verilated.h"
+#include "verilated_syms.h"
+#include <cctype>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -163,6 +201,42 @@ static void edge(Clock& clock) {
   if (safe && top->torque_valid) torques();
 }
 
+// Name as it is in the hardware's description: without the numbers that emission adds to words of
+// Verilog, which depend on everything else, and without the marks of such names.
+static std::string plain(const std::string& name) {
+  std::string plain;
+  for (size_t n = 0; n < name.size();) {
+    const size_t width = name[n] == '$' ? 1 : name.compare(n, 5, "__024") == 0 ? 5 : 0;
+    size_t end = n + width;
+    while (width && end < name.size() && std::isdigit((unsigned char)name[end])) ++end;
+    if (end > n + width) n = end;
+    else if (name[n] == '\\' || name[n] == ' ') ++n;
+    else plain += name[n++];
+  }
+  return plain;
+}
+
+static bool ends(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && !text.compare(text.size() - end.size(), end.size(), end);
+}
+
+// Change a bit of a register, as a particle would.
+static void flip(const std::string& scope, const std::string& name, int row, int bit) {
+  for (const auto& entry : *context.scopeNameMap()) {
+    if (!ends(plain(entry.first), "." + scope)) continue;
+    const VerilatedVar* const var = entry.second->varFind(name.c_str());
+    if (!var) continue;
+    // Words of all widths begin with their lowest bits.
+    ((uint8_t*)var->datap())[row * var->entSize() + bit / 8] ^= 1 << bit % 8;
+    return;
+  }
+  std::fprintf(stderr, "no register %s in %s; there are:\n", name.c_str(), scope.c_str());
+  for (const auto& entry : *context.scopeNameMap())
+    std::fprintf(stderr, "  %s\n", plain(entry.first).c_str());
+  // At once: a copy of the process has no threads, and what ends normally would wait for them.
+  _exit(1);
+}
+
 static bool run(int64_t until, const Output* output, uint64_t value) {
   if (output && output->value == value) return true;
   for (;;) {
@@ -219,6 +293,20 @@ int main(int argc, char** argv) {
       in >> name;
       edge(clock_of(name));
       edge(clock_of(name));
+    } else if (order == "flip") {
+      int row, bit;
+      std::string scope;
+      in >> scope >> name >> row >> bit;
+      flip(scope, name, row, bit);
+      top->eval();
+      look();
+    } else if (order == "edge") {
+      // Until right after the next rising edge of a clock.
+      in >> name;
+      Clock& clock = clock_of(name);
+      if (!clock.period) std::abort();
+      if (*clock.pin) run(clock.next, nullptr, 0);
+      run(clock.next, nullptr, 0);
     } else if (order == "packet") {
       int count;
       uint64_t word;
@@ -267,7 +355,7 @@ static void before_edge() {}
 static void after_edge() {}
 static void begin(std::map<std::string, CData*>& pins, std::map<std::string, Stream*>&) {
   pins["ai_verdict"] = &top->ai_verdict;
-}
+@PINS@}
 static void obey(const std::string& order, std::istream&) {
   std::fprintf(stderr, "no order %s\n", order.c_str());
   std::exit(1);
@@ -307,10 +395,13 @@ def program(accelerator: str, *, state: str) -> str:
     return _WORLD.replace("@ACCELERATOR@", accelerator).replace("@STATE@", state)
 
 
-def build_island(config: SafetyConfig, *, ai_mhz: int) -> Simulation:
-    """Compile an island."""
-    main = program(_ALONE, state="state")
-    return build(Island(config=config, ai_mhz=ai_mhz), name="island", main=main)
+def build_island(
+    config: SafetyConfig, *, ai_mhz: int, kind: type[Island] = Island, pins: Sequence[str] = ()
+) -> Simulation:
+    """Compile an island, or one of another class with more inputs, which begin low."""
+    more = "".join(f'  pins["{pin}"] = &top->{pin};\n  top->{pin} = 0;\n' for pin in pins)
+    main = program(_ALONE.replace("@PINS@", more), state="state")
+    return build(kind(config=config, ai_mhz=ai_mhz), name="island", inside=REACHED, main=main)
 
 
 def image_words(data: bytes) -> list[int]:
@@ -404,6 +495,23 @@ class IslandModel:
         """Two edges of a clock now, besides its own."""
         self._order(f"glitch {name}")
 
+    def flip(self, register: str, bit: int, *, row: int = 0) -> None:
+        """Change a bit of a register now.
+
+        Parameters
+        ----------
+        register
+            Path of its module below the island, and its name, with dots between.
+        bit, row
+            Which bit; of memories also which word.
+        """
+        scope, _, name = register.rpartition(".")
+        self._order(f"flip {scope} {name} {row} {bit}")
+
+    def edge(self, clock: str) -> None:
+        """Let time pass until right after the next rising edge of a clock."""
+        self._order(f"edge {clock}")
+
     def packet(self, stream: str, words: Sequence[int]) -> None:
         """Send words, the last one as such, on ``image``, ``commands`` or ``joints``."""
         self._order(f"packet {stream} {len(words)} {' '.join(map(str, words))}")
@@ -449,10 +557,14 @@ class IslandModel:
         self.pin("safe_rst", 0)
         self.pin("guard_rst", 0)
 
-    def rearm(self) -> None:
-        """What the operator does: read the cause, then the two steps."""
+    def cause_read(self) -> None:
+        """Let the operator read the cause."""
         self._order(f"panel {_CAUSE_READ}")
         self.run(2)
+
+    def rearm(self) -> None:
+        """What the operator does: read the cause, then the two steps."""
+        self.cause_read()
         self._order(f"panel {_FIRST_KEY}")
         self.run(2 * self.config.rearm_min_cycles / self.config.guard_mhz)
         self._order(f"panel {_SECOND_KEY}")

@@ -18,7 +18,7 @@ from jepa_r_sim.model.weights import random_predictor_weights, random_weights
 from jepa_r_sim.planning import ChipPlanner
 from jepa_r_sim.robot import RobotModel, build_robot
 
-from ..safety.test_island import World, microseconds_until, started
+from ..safety.island import World, microseconds_until, started
 
 CONFIG, MODEL = evolve(PRESETS["nano"], safety=SafetyConfig(rearm_min_cycles=320)), MODELS["nano"]
 SETTINGS = golden.Settings(samples=5, elites=2, iterations=1, horizon=1, seed=5, plan=7)
