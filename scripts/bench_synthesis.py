@@ -25,8 +25,10 @@ arguments = parser.parse_args()
 
 warnings.simplefilter("ignore", UnusedElaboratable)
 file = HERE / "synthesis.json"
-figures = json.loads(file.read_text()) if arguments.part and file.is_file() else {}
 with stages_on_stderr() as stages:
-    figures |= measure_synthesis(stages, pdk_dir=arguments.pdk_dir, parts=arguments.part or PARTS)
+    measured = measure_synthesis(stages, pdk_dir=arguments.pdk_dir, parts=arguments.part or PARTS)
+# Read only now: another part may have been measured meanwhile.
+figures = json.loads(file.read_text()) if arguments.part and file.is_file() else {}
+figures |= measured
 file.write_text(json.dumps(figures, indent=2) + "\n")
 README.write_text(replaced_quote(README.read_text(), "synthesis", render_synthesis(figures)))
