@@ -17,6 +17,12 @@ MAGIC, FORMAT = 0x4A525346, 1
 #: Words before the code: magic, format, version, length of the code in bytes.
 HEADER = 4
 
+#: What the loader does; WORDS, SUM, DRAIN and STORED may end in REFUSE.
+STEPS = (
+    "CLEAR", "WORDS", "SUM", "FILL", "HEADER", "VERIFY", "STORED", "DRAIN", "REFUSE", "LOADED",
+    "FAILED",
+)  # fmt: skip
+
 
 class LoadFault(enum.Enum, shape=unsigned(4)):
     """Why an image was refused; the first that is found."""
@@ -108,16 +114,21 @@ class Loader(Macro):
             },
             macro_name=f"loader_{words}",
         )
+        self.crc = Crc32(data_bytes=4)
+        self.place = Signal(range(HEADER + 1))
+        self.row = Signal(range(words + 1))
+        #: The sum that the image gave itself, and cycles until the own one is known.
+        self.given = Signal(32, reset_less=True)
+        self.summed = Signal(range(Crc32.LATENCY + 1))
+        self.doing = {step: Signal(name=f"doing_{step.lower()}") for step in STEPS}
 
     def build(self, platform):
         m = Module()
         words = self._words
-        m.submodules.crc = crc = Crc32(data_bytes=4)
-        place = Signal(range(HEADER + 1))
-        row = Signal(range(words + 1))
-        code_words, given = Signal(range(words + 1)), Signal(32, reset_less=True)
+        m.submodules.crc = crc = self.crc
+        place, row, given, summed = self.place, self.row, self.given, self.summed
+        code_words = Signal(range(words + 1))
         taken, ends, found = Signal(), Signal(), Signal(LoadFault)
-        summed = Signal(range(Crc32.LATENCY + 1))
 
         m.d.comb += [
             taken.eq(self.i.tvalid & self.i.tready),
@@ -130,7 +141,8 @@ class Loader(Macro):
         ]
         header = Cat(C(MAGIC, 32), C(FORMAT, 32), self.version, self.length)
 
-        with m.FSM():
+        with m.FSM() as fsm:
+            ongoing = {step: fsm.ongoing(step) for step in STEPS}
             with m.State("CLEAR"):
                 with m.If(self.ready):
                     m.next = "WORDS"
@@ -223,6 +235,7 @@ class Loader(Macro):
                 pass
             with m.State("FAILED"):
                 pass
+        m.d.comb += [doing.eq(ongoing[step]) for step, doing in self.doing.items()]
         return m
 
     def _judge(self, place, ends):
