@@ -1,6 +1,10 @@
+import random
+
 import pytest
 
 from jepa_r.safety.gate import OPEN_KEY, Gate, GateState
+from jepa_r_sim.formal import mutant
+from jepa_r_sim.golden import gate as golden
 
 from .cycles import play
 
@@ -96,3 +100,64 @@ def test_gates_that_cannot_be_are_refused(sizes):
     name = next(name for name, value in sizes.items() if value == 0)
     with pytest.raises(ValueError, match=rf"^{name} is 0; it must be at least 1$"):
         Gate(**sizes)
+
+
+def weather(rng, model):
+    """Inputs of a cycle: mostly those that open the gate and keep it open, and now and then any."""
+    given = rng.choices(
+        [DISABLED, ENABLED, SEQUENCE[2], QUIET],
+        [[6, 1, 1, 1], [2, 2, 6, 1], [0, 1, 0, 0]][model.reached],
+    )[0]
+    given = given | {"torque": [rng.randrange(-(2**31), 2**31) for _ in range(2)]}
+    given |= {"i_valid": rng.randrange(2)}
+    if rng.random() < 0.12:
+        given |= rng.choice([{"energise_a": 0}, {"energise_b": 0}, {"open": 1}])
+    if rng.random() < 0.1:
+        name = rng.choice(["seen_a", "seen_b", "alert_p", "alert_n"])
+        given[name] = rng.randrange(4 if name.startswith("alert") else 2)
+    if rng.random() < 0.1:
+        given |= {"enable_p": rng.randrange(2), "enable_n": rng.randrange(2)}
+    if rng.random() < 0.3:
+        given["key"] = OPEN_KEY ^ 1 << rng.randrange(8)
+    return given
+
+
+def compare(cls, seed, *, cycles=800):
+    """All outputs are those of the golden model. Returns how often each was set."""
+    rng, model = random.Random(seed), golden.Gate(joints=2, alerts=2)
+    given, expected = [], []
+    for _ in range(cycles):
+        given.append(weather(rng, model))
+        expected.append(model.step(given[-1]))
+    seen = play(cls(joints=2, alerts=2), given, OUTPUTS)
+    for n, (got, want) in enumerate(zip(seen, expected, strict=False)):
+        assert got | {"released": list(got["released"])} == want, f"cycle {n}"
+    return {name: sum(want[name] != 0 for want in expected) for name in ("is_open", "o_valid")}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_cycle_is_as_the_golden_model_says(seed):
+    met = compare(Gate, seed)
+    assert min(met.values()) > 100
+
+
+BUGS = {
+    "a key that does not matter": ("(self.key == OPEN_KEY) & enabled", "enabled"),
+    "an alert on one rail alone": (" & ~self.alert_p.any() &", " &"),
+    "a wrong key that is forgiven": ("m.Elif(self.open | ~quiet |", "m.Elif(~quiet |"),
+    "an enable of equal rails in READY": (" | ~(enabled | disabled)):", "):"),
+    "half of channel B": ("ready & self.energise_a & self.energise_b", "ready & self.energise_a"),
+    "a gate that opens again by itself": (
+        "with m.If(~(enabled & quiet)):", "with m.If(~enabled):",
+    ),
+    "torques from before": ("self.held.as_value().eq(0)", "self.held.as_value().eq(self.held)"),
+    "torques that a closed gate calls new": (
+        "self.o_valid.eq(self.fresh & self.is_open)", "self.o_valid.eq(self.fresh)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_differs_from_the_golden_model(bug):
+    with pytest.raises(AssertionError, match=r"^cycle \d+\n"):
+        compare(mutant(Gate, *BUGS[bug]), 0)
