@@ -14,6 +14,7 @@ from jepa_r.config import (
     ConfigError,
     MemoryContract,
     PlannerConfig,
+    SafetyConfig,
     SharedConfig,
     TileConfig,
     load,
@@ -459,3 +460,27 @@ def test_configurations_are_frozen():
     with pytest.raises(AttributeError):
         PRESETS["nano"].clock_mhz = 5
     assert asdict(PRESETS["nano"])["encoder"]["tile"]["rows"] == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"ping_cycles": 1_000_001},
+            "ping_cycles is 1000001; it must be at most 1000000, 10000 us at 100 MHz, in which "
+            "every alert wire must be tested",
+        ),
+        (
+            {"clock_mhz": 64},
+            "ping_cycles is 960000; it must be at most 640000, 10000 us at 64 MHz, in which "
+            "every alert wire must be tested",
+        ),
+    ],
+)
+def test_alert_wires_are_tested_every_ten_milliseconds(changes, sentence):
+    """A dead wire may be unknown for as long as that, whatever the clock."""
+    with pytest.raises(ConfigError) as caught:
+        SafetyConfig(**changes)
+    assert str(caught.value) == sentence
+    assert SafetyConfig(ping_cycles=1_000_000).ping_cycles == 1_000_000
+    assert SafetyConfig(clock_mhz=64, ping_cycles=640_000).clock_mhz == 64

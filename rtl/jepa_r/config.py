@@ -25,6 +25,9 @@ __all__ = [
 #: Words that an address on the chip can name, banks included: ``2 ** jepa_r.cluster.isa.ADDRESS``.
 _ADDRESSES = 1 << 20
 
+#: Longest time between two tests of an alert's wires, in microseconds.
+_MOST_PING_US = 10_000
+
 #: Cycles from the end of a burst to the request in its place: ``DmaReader.RELEASE``.
 _RELEASE = 2
 
@@ -315,7 +318,8 @@ class SafetyConfig:
     scrub_interval
         Cycles from one word of a memory that is scrubbed to the next.
     ping_cycles
-        Cycles of the island in which every alert wire is tested once.
+        Cycles of the island in which every alert wire is tested once: 10 ms at most, which bounds
+        the time for which a dead wire is not known.
     oldest_image
         Lowest version of the firmware that is taken.
     heartbeat_cycles
@@ -347,6 +351,11 @@ class SafetyConfig:
             raise ConfigError(
                 f"guard_mhz is {self.guard_mhz}; it must be below clock_mhz, {self.clock_mhz}: "
                 "pulses of the second channel must be seen by the first"
+            )
+        if self.ping_cycles > (most := _MOST_PING_US * self.clock_mhz):
+            raise ConfigError(
+                f"ping_cycles is {self.ping_cycles}; it must be at most {most}, {_MOST_PING_US} us "
+                f"at {self.clock_mhz} MHz, in which every alert wire must be tested"
             )
         for low, high in (
             ("drive_follow_cycles", "drive_pulse_cycles"),
