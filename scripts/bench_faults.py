@@ -1,18 +1,26 @@
 """Run the fault campaigns of the README, and write them to ``faults.json`` and into it.
 
+It prints the diagnostic coverage that they measured.
+
 Run with the project's environment: ``.venv/bin/python scripts/bench_faults.py``.
 """
 
 import argparse
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
 
 from jepa_r_flow.console import stages_on_stderr
-from jepa_r_flow.fault_figures import CAMPAIGNS, measure_faults, render_faults
+from jepa_r_flow.fault_figures import (
+    CAMPAIGNS,
+    measure_faults,
+    render_coverage,
+    render_faults,
+)
 from jepa_r_flow.figures import replaced_quote
 
 HERE = Path(__file__).parent
@@ -34,3 +42,4 @@ if __name__ == "__main__":
         )
     file.write_text(json.dumps(figures, indent=2) + "\n")
     README.write_text(replaced_quote(README.read_text(), "faults", render_faults(figures)))
+    sys.stdout.write(render_coverage(figures) + "\n")

@@ -10,7 +10,7 @@ from jepa_r.safety.core import Core
 from ..golden.riscv import BusError, Cause, Csr, Machine, Region, Retired
 from .trace import Levels, Trace, Window
 
-__all__ = ["DivergenceError", "Summary", "compare"]
+__all__ = ["DivergenceError", "Summary", "compare", "cycles_of"]
 
 #: Cycles until an instruction that traps is found out.
 _FOUND_OUT = {Cause.FETCH_FAULT: 4, Cause.LOAD_FAULT: 9}
@@ -103,7 +103,7 @@ def compare(trace: Trace, windows: Sequence[Window], levels: Sequence[Levels] = 
             raise DivergenceError(f"instruction {n}: cause {cause}, not {expected.cause}")
         if expected.cause is not None:
             traps[expected.cause] += 1
-        cycles = _cycles(expected, hart)
+        cycles = cycles_of(expected, hart)
         if stamp != begin + cycles:
             raise DivergenceError(
                 f"instruction {n}, {expected.insn:08x}: {stamp - begin} cycles, not {cycles}"
@@ -156,7 +156,7 @@ def _fields(n: int, got: dict[str, int], expected: Retired, before: tuple[int, .
             )
 
 
-def _cycles(done: Retired, hart: Machine) -> int:
+def cycles_of(done: Retired, hart: Machine) -> int:
     """Cycles from the fetch of an instruction to the next fetch."""
     if done.cause is None:
         return Core.cycles_of(done.insn)
