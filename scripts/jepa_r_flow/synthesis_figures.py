@@ -240,7 +240,8 @@ def _rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         mult, mhz = board["utilisation"]["MULT18X18D"], max(board["fmax_mhz"].values())
         rows.append((
             f"`ecp5` preset in an {board['device']} after place and route",
-            f"{mhz:.1f} MHz, {board['freq_mhz']:g} asked; {mult['used']} of {mult['available']} multipliers, "
+            f"{mhz:.1f} MHz, {board['freq_mhz']:g} asked; "
+            f"{mult['used']} of {mult['available']} multipliers, "
             f"{board['lut4']:,} LUT4, {board['dp16kd']} block memories",
         ))
     if "jepa-r" in figures:
