@@ -1,9 +1,13 @@
+import random
+
 import pytest
 
 from jepa_r.safety.trip import REARM_KEYS, TripMachine, TripState
 from jepa_r_sim.drivers.stream import simulate
+from jepa_r_sim.formal import mutant
+from jepa_r_sim.golden import trip as golden
 
-from .cycles import bits
+from .cycles import bits, play
 
 TIMES = {
     "test_period": 40, "test_cycles": 5, "follow": 3, "discrepancy": 6, "rearm_min": 4,
@@ -205,3 +209,136 @@ def test_states_are_far_apart():
 def test_times_that_cannot_be_are_refused(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         TripMachine(**({"sources": 2} | TIMES | change))
+
+
+class Operator:
+    """Inputs that mostly lead to a re-arm and keep the machine live, and now and then do not."""
+
+    def __init__(self, rng, calm):
+        self.rng, self.beat, self.quiet = rng, 0, 0
+        self.stop, self.left, self.stuck = (1, 0), 0, {}
+        # The contacts disagree for a cycle too many, and are not pressed for a while then.
+        self.calm = calm
+        if calm:
+            self.stop, self.left = (0, 0), TIMES["discrepancy"] + 1
+        self.fault = 0
+        self.patience = 0
+
+    def cycle(self, model):
+        rng = self.rng
+        # An edge after some cycles, seldom after one too many.
+        self.quiet += 1
+        if self.quiet > TIMES["heartbeat"] + (rng.random() < 0.1):
+            self.beat, self.quiet = 1 - self.beat, 0
+        self.calm = max(self.calm - 1, 0)
+        if (
+            not self.left
+            and not self.calm
+            and rng.random() < (0.004 if model.state == "LIVE" else 0.03)
+        ):
+            self.stop = rng.choice([(0, 0), (1, 1), (0, 1)])
+            self.left = rng.choice([1, 6, 7, 8])
+        if self.left:
+            self.left -= 1
+        else:
+            equal = self.stop[0] == self.stop[1]
+            self.stop = rng.choice([(0, 1), (1, 0)]) if equal and not self.calm else (1, 0)
+        if not self.fault and rng.random() < 0.02:
+            self.fault = rng.randrange(3, 9)
+            self.stuck = {rng.choice("ab"): rng.randrange(2)}
+        self.fault = max(self.fault - 1, 0)
+        told = model.shown()
+        given = {
+            "alert_n": 0b11, "heartbeat": self.beat, "stop_a": self.stop[0],
+            "stop_b": self.stop[1], "cause_read": rng.random() < 0.2,
+            **{
+                f"feedback_{x}": self.stuck.get(x) if self.fault and x in self.stuck
+                else told[f"drive_{x}"] for x in "ab"
+            },
+        }  # fmt: skip
+        if rng.random() < 0.004:
+            given |= rng.choice([{"alert_p": 1}, {"alert_n": 1}, {"alert_p": 2, "alert_n": 1}])
+        # The second key comes around the edges of its time, or after anything at all.
+        if model.state == "SAFE":
+            least, most = TIMES["rearm_min"], TIMES["rearm_max"]
+            self.patience = rng.choice([least - 1, least, most, most + 1, rng.randrange(20)])
+        self.patience -= model.state == "REQUESTED"
+        if {"SAFE": rng.random() < 0.15, "REQUESTED": not self.patience}.get(
+            model.state, rng.random() < 0.02
+        ):
+            right = SECOND if model.state == "REQUESTED" else FIRST
+            given |= {"rearm": 1, "key": rng.choice([*[right] * 8, FIRST, SECOND, right ^ 4])}
+        return given
+
+
+def rehearse(seed, *, calm=0, cycles=1500):
+    """Inputs of each cycle, and outputs of the golden model from the first on."""
+    rng, model = random.Random(seed), golden.TripMachine(sources=2, times=TIMES)
+    operator, given, expected = Operator(rng, calm), [], [model.shown()]
+    for _ in range(cycles):
+        given.append(operator.cycle(model))
+        model.step(given[-1])
+        expected.append(model.shown())
+    return given, expected
+
+
+def compare(cls, seed, *, calm=0):
+    """All outputs are those of the golden model."""
+    given, expected = rehearse(seed, calm=calm)
+    seen = play(cls(sources=2, **TIMES), given, OUTPUTS)
+    for n, (got, want) in enumerate(zip(seen, expected, strict=True)):
+        assert got == want, f"cycle {n}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_cycle_is_as_the_golden_model_says(seed):
+    compare(TripMachine, seed)
+
+
+def test_the_golden_model_meets_all_that_it_knows():
+    expected = [want for seed in range(3) for want in rehearse(seed)[1]]
+    causes = set().union(*(want["cause"] for want in expected))
+    # A state that is none takes a flipped bit. Contacts that disagree for long have tripped before.
+    assert causes == {"stop", "feedback_a", "feedback_b", "heartbeat"}
+    assert any(want["sources"] for want in expected)
+    assert sum(want["rearmed"] for want in expected) > 10
+    assert sum(want["live"] for want in expected) > 500
+    for x in "ab":
+        assert any(want["energise_a"] and not want[f"drive_{x}"] for want in expected)
+
+
+BUGS = {
+    "a discrepancy that is forgotten": ("m.d.sync += self.discrepant.eq(1)",
+                                        "m.d.sync += self.discrepant.eq(0)"),
+    "contacts that may agree a cycle longer": ("(equal & (self.equal == most))", "0"),
+    "the first key without the cause": ("(self.key == first) & self.was_read & good",
+                                        "(self.key == first) & good"),
+    "a cause that stays read": ("m.d.sync += self.was_read.eq(0)\n                    with",
+                                "m.d.sync += self.was_read.eq(self.was_read)\n"
+                                "                    with"),
+    "a second key a cycle early": ("self.times[\"rearm_min\"] - 1) &",
+                                   "self.times[\"rearm_min\"] - 2) &"),
+    "a second key a cycle late": ("(self.waited < self.times[\"rearm_max\"])",
+                                  "(self.waited <= self.times[\"rearm_max\"])"),
+    "an edge that comes in the last cycle and does not count": (
+        "(self.silent == most) & (self.heartbeat == self.beat)", "self.silent == most",
+    ),
+    "a drive that may follow a cycle late": ("differs & (count == most)",
+                                             "differs & (count == most - 1)"),
+    "a cause of what came later": ("with m.If(tripped):",
+                                   "with m.If(tripped | ~good & self.was_read):"),
+    "only one drive is tested": ("\"b\": self.position >= period - cycles", "\"b\": C(0)"),
+    "a test a cycle long": ("(self.position >= half - cycles)", "(self.position >= half - 1)"),
+    "the cause goes with the first key": ("m.d.sync += self.state.eq(TripState.REQUESTED)",
+                                          "m.d.sync += [self.state.eq(TripState.REQUESTED), "
+                                          "self.sources.eq(0)]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_differs_from_the_golden_model(bug):
+    broken = mutant(TripMachine, *BUGS[bug])
+    # What a discrepancy leads to shows only in a re-arm before the stop is pressed.
+    contacts = "contacts" in bug or "discrepancy" in bug
+    with pytest.raises(AssertionError, match=r"^cycle \d+\n"):
+        compare(broken, 2 if contacts else 0, calm=150 if contacts else 0)
