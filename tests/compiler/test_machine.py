@@ -43,7 +43,7 @@ class Brute:
                     elif write:
                         if end >= start + first and not (came and transfer):
                             return False
-                    elif new.write and end > start + first:
+                    elif new.write and end >= start + first:
                         return False
         for window in windows:
             for cycle in range(start + window.begin, start + window.end):
