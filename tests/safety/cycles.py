@@ -43,3 +43,9 @@ def play(dut, cycles, outputs):
 
     simulate(dut, testbench, max_cycles=len(cycles) + 10)
     return seen
+
+
+def compare(dut, cycles, outputs, expected):
+    """The outputs in each cycle, and those after the last, are as expected."""
+    for n, (got, want) in enumerate(zip(play(dut, cycles, outputs), expected, strict=True)):
+        assert got == want, f"cycle {n}\n{got} is not {want}"
